@@ -1,0 +1,1 @@
+"""One typed configuration a run; `python train.py --config=configs/NAME.py`."""

@@ -1,0 +1,220 @@
+"""Reading EXIF from hostile files: bounded, never raising, only the fields that are needed.
+
+Pillow reads first; where it finds none of the wanted fields, or stops at a damaged camera
+directory, piexif reads the same block. Place, names, serial numbers and notes are never read.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any, Final
+
+import piexif
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+
+from data_pipelines.images import ImageError, open_image, quiet_pillow
+from data_pipelines.tags import Rational, RawExif, parse_tags
+
+MAX_EXIF_BYTES: Final = 2**20
+"""Larger EXIF blocks are not parsed; a JPEG segment holds at most 64 KiB."""
+MAX_VALUES: Final = 16
+"""Only so many elements of a sequence are kept: the longest wanted one has a few."""
+
+_EXIF_IFD: Final = 0x8769
+_HEADER: Final = b"Exif\0\0"
+_MAIN_FIELDS: Final = {0x010F: "Make", 0x0110: "Model"}
+_CAMERA_FIELDS: Final = {
+    0x829A: "ExposureTime",
+    0x829D: "FNumber",
+    0x8827: "PhotographicSensitivity",
+    0x8831: "StandardOutputSensitivity",
+    0x8832: "RecommendedExposureIndex",
+    0x8833: "ISOSpeed",
+    0x9003: "DateTimeOriginal",
+    0x9004: "DateTimeDigitized",
+    0x9201: "ShutterSpeedValue",
+    0x9202: "ApertureValue",
+    0x9203: "BrightnessValue",
+    0x9204: "ExposureBiasValue",
+    0x9205: "MaxApertureValue",
+    0x9207: "MeteringMode",
+    0x9209: "Flash",
+    0x920A: "FocalLength",
+    0xA402: "ExposureMode",
+    0xA403: "WhiteBalance",
+    0xA406: "SceneCaptureType",
+}
+_POINTERS: Final = (_EXIF_IFD, 0x8825, 0xA005)  # camera, place, interoperability directories
+_MAX_DIRECTORIES: Final = 5  # those three, the main one and the thumbnail's
+# Bytes of one element of each TIFF type; piexif knows no other types.
+_TYPE_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Exif:
+    """What was read from a file.
+
+    Attributes:
+      raw: Raw values by EXIF name, wanted fields only.
+      digest: SHA-256 of the whole EXIF block, empty if there is none.
+      problem: Short code of what went wrong, empty if nothing did: "no_exif", "exif_too_large",
+        "damaged_exif" or a reason of `ImageError`.
+    """
+
+    raw: RawExif
+    digest: str = ""
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptureKey:
+    """What tells whether two photos belong to one burst.
+
+    Attributes:
+      camera: Canonical make and model; empty if neither is known.
+      seconds: Capture time by the camera's clock, in seconds from an arbitrary origin.
+      digest: SHA-256 of the EXIF block, for photos without a time.
+    """
+
+    camera: str
+    seconds: float | None
+    digest: str
+
+
+def exif_of_image(image: Image.Image) -> Exif:
+    """Reads the wanted fields from an opened image; never raises."""
+    try:
+        with quiet_pillow():
+            return _read(image)
+    except Exception:  # damaged EXIF makes Pillow raise almost anything
+        return Exif({}, problem="damaged_exif")
+
+
+def load_exif(source: Path | bytes) -> Exif:
+    """Reads the wanted fields from a file or its bytes; never raises."""
+    try:
+        image = open_image(source)
+    except ImageError as error:
+        return Exif({}, problem=error.reason)
+    return exif_of_image(image)
+
+
+def read_exif(source: Path | bytes) -> RawExif:
+    """Returns the raw values of the wanted fields by EXIF name; never raises."""
+    return load_exif(source).raw
+
+
+def read_tags(source: Path | bytes) -> dict[str, str | float]:
+    """Returns the valid tag values of a file, canonical and in the table's units; never raises."""
+    return parse_tags(read_exif(source))
+
+
+def capture_key(exif: Exif) -> CaptureKey:
+    """Returns camera and time of a photo, for finding bursts."""
+    values = parse_tags(exif.raw)
+    camera = str(values.get("Model") or values.get("Make") or "")
+    times = (_seconds(exif.raw.get(f)) for f in ("DateTimeOriginal", "DateTimeDigitized"))
+    return CaptureKey(camera, next((t for t in times if t is not None), None), exif.digest)
+
+
+def _seconds(value: object) -> float | None:
+    """Reads "YYYY:MM:DD HH:MM:SS"; blanks and zeros, which mean unknown, give None."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.datetime.strptime(value.split("\0", 1)[0].strip(), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+    # The clock's zone is unknown, and differences do not need it.
+    return time.replace(tzinfo=datetime.UTC).timestamp()
+
+
+def _read(image: Image.Image) -> Exif:
+    block = image.info.get("exif") or b""
+    if len(block) > MAX_EXIF_BYTES:
+        return Exif({}, problem="exif_too_large")
+    digest = hashlib.sha256(block).hexdigest() if block else ""
+    raw, damaged = _read_with_pillow(image)
+    if block and (damaged or not raw):
+        raw = {**_read_with_piexif(block), **raw}
+    problem = "" if raw else ("damaged_exif" if damaged else "no_exif")
+    return Exif(raw, digest, problem)
+
+
+def _read_with_pillow(image: Image.Image) -> tuple[dict[str, Any], bool]:
+    """Returns the wanted fields and whether reading stopped early."""
+    raw: dict[str, Any] = {}
+    try:
+        main = image.getexif()
+        raw |= _wanted(main, _MAIN_FIELDS)
+        raw |= _wanted(main.get_ifd(_EXIF_IFD), _CAMERA_FIELDS)
+    except Exception:  # see exif_of_image
+        return raw, True
+    return raw, False
+
+
+def _wanted(fields: Any, names: dict[int, str]) -> dict[str, Any]:
+    return {name: _plain(fields[number]) for number, name in names.items() if number in fields}
+
+
+def _plain(value: Any) -> Any:
+    """Turns Pillow's fractions into ours and bounds sequences."""
+    if isinstance(value, IFDRational):
+        return Rational(int(value.numerator), int(value.denominator))
+    if isinstance(value, tuple | list):
+        return tuple(_plain(v) for v in value[:MAX_VALUES])
+    return value
+
+
+def _read_with_piexif(block: bytes) -> dict[str, Any]:
+    """Returns the wanted fields as piexif reads them; empty if it fails."""
+    block = block if block.startswith(_HEADER) else _HEADER + block
+    try:
+        if not _counts_are_sane(block[len(_HEADER) :]):
+            return {}
+        loaded = piexif.load(block)
+    except Exception:  # piexif rejects a whole file for one odd field, by any exception
+        return {}
+    raw: dict[str, Any] = {}
+    for ifd, names in (("0th", _MAIN_FIELDS), ("Exif", _CAMERA_FIELDS)):
+        rational = {n for n in names if piexif.TAGS[ifd].get(n, {}).get("type") in (5, 10)}
+        for number, name in names.items():
+            if number in loaded[ifd]:
+                value = loaded[ifd][number]
+                pair = number in rational and isinstance(value, tuple) and len(value) == 2
+                raw[name] = Rational(*value) if pair else value
+    return raw
+
+
+def _counts_are_sane(tiff: bytes) -> bool:
+    """Checks the element counts of every directory that piexif would read.
+
+    piexif allocates what a count says before it looks at the data, gigabytes for a damaged count.
+
+    Raises:
+      struct.error: A directory lies outside the block.
+    """
+    order = "<" if tiff[:2] == b"II" else ">"
+    pending = list(struct.unpack_from(order + "L", tiff, 4))
+    for visited in range(_MAX_DIRECTORIES):
+        offset = pending.pop()
+        (entries,) = struct.unpack_from(order + "H", tiff, offset)
+        for i in range(entries):
+            entry = struct.unpack_from(order + "HHLL", tiff, offset + 2 + 12 * i)
+            tag, kind, count, value = entry
+            if count * _TYPE_SIZES.get(kind, 1) > len(tiff):
+                return False
+            if tag in _POINTERS:
+                pending.append(value)
+        if visited == 0:
+            (following,) = struct.unpack_from(order + "L", tiff, offset + 2 + 12 * entries)
+            if following:
+                pending.append(following)
+        if not pending:
+            return True
+    return False  # more directories than EXIF has: a cycle

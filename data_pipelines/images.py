@@ -1,0 +1,203 @@
+"""Finding image files and decoding them to RGB, safely.
+
+Pixels are given as they are stored: **EXIF orientation is not applied**. What a camera leaves in
+its pixels (the 8x8 JPEG grid, the colour filter pattern, sensor read-out) is tied to the
+orientation of the sensor; rotating a portrait photo would shift and mirror these traces only for
+some photos.
+"""
+
+import contextlib
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from exif_jax.errors import UserError
+
+EXTENSIONS: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".mpo"}
+)
+FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+"""What Pillow may open; its JPEG reader takes phones' multi-picture files too."""
+MAX_BYTES: Final = 256 * 2**20
+"""Default size limit of a file."""
+MAX_PIXELS: Final = 150_000_000
+"""Default limit of width x height; three bytes a pixel are needed to hold an image."""
+
+_pillow_lock = threading.RLock()
+
+
+class ImageError(ValueError):
+    """An image that cannot be used.
+
+    Attributes:
+      reason: Short code for counting: "unreadable", "empty_file", "too_many_bytes",
+        "not_an_image", "too_many_pixels", "undecodable" or "unsupported_pixels".
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silences the warnings that Pillow gives for odd files (also where they are errors).
+
+    Warning filters are shared by all threads, so one thread at a time may be inside: only for
+    reading headers, which is quick.
+    """
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Lists image files: those given, and all below given directories, sorted, each once.
+
+    Files in directories count as images by their extension (`EXTENSIONS`, in any case); a file that
+    is given itself is taken whatever it is called. Links to directories are not followed.
+
+    Raises:
+      UserError: A path does not exist or a directory cannot be listed.
+    """
+    found: set[Path] = set()
+    for path in map(Path, paths):
+        if path.is_dir():
+            found.update(_images_below(path))
+        elif path.exists():
+            found.add(path)
+        else:
+            raise UserError(f"{path}: no such file or directory; check the path")
+    return sorted(found)
+
+
+def _images_below(directory: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename}: cannot list this directory ({error.strerror}); "
+            "change its permissions or leave it out"
+        )
+
+    for folder, _, names in os.walk(directory, onerror=refuse):
+        for name in names:
+            if Path(name).suffix.lower() in EXTENSIONS:
+                yield Path(folder, name)
+
+
+def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Reads a whole file that is not too large.
+
+    Raises:
+      ImageError: "unreadable", "empty_file" or "too_many_bytes".
+    """
+    try:
+        if not path.is_file():  # a pipe or device could block for ever
+            raise ImageError("unreadable", "not a regular file")
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ImageError("unreadable", error.strerror or str(error)) from error
+    if not data:
+        raise ImageError("empty_file", "the file has no bytes")
+    if len(data) > max_bytes:
+        raise ImageError("too_many_bytes", f"more than {max_bytes:,} bytes")
+    return data
+
+
+def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Opens an image by its header, without decoding pixels; no file stays open.
+
+    Args:
+      source: A file, or its bytes.
+      max_pixels: Largest allowed width x height. Pillow itself refuses more than 178 million.
+
+    Raises:
+      ImageError: The file cannot be read, is no image of a known format, or has too many pixels.
+    """
+    data = source if isinstance(source, bytes) else read_bytes(source)
+    if not data:
+        raise ImageError("empty_file", "the file has no bytes")
+    try:
+        with quiet_pillow():
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError("too_many_pixels", f"more than {max_pixels:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise ImageError("not_an_image", f"no {'/'.join(FORMATS)} image") from error
+    except Exception as error:  # Pillow's readers raise almost anything on damaged headers
+        raise ImageError("undecodable", _describe(error)) from error
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            "too_many_pixels", f"{image.width} x {image.height}, more than {max_pixels:,} pixels"
+        )
+    return image
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Decodes an opened image.
+
+    RGB pixels are returned exactly as decoded. Grey is repeated over the channels, 16-bit values
+    are scaled to 8 bits, palettes looked up, CMYK and the like converted by Pillow's plain
+    formulas, transparent images composited on white (what a page would show). Of an animation the
+    first frame is taken. Orientation is not applied, see the module's docstring.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      ImageError: "undecodable" or "unsupported_pixels".
+    """
+    try:
+        image.load()
+        pixels = _as_rgb(image)
+    except ImageError:
+        raise
+    except Exception as error:  # see open_image
+        raise ImageError("undecodable", _describe(error)) from error
+    return np.ascontiguousarray(pixels)
+
+
+def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Opens and decodes an image: `open_image`, then `to_rgb`.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      ImageError: See there.
+    """
+    return to_rgb(open_image(source, max_pixels=max_pixels))
+
+
+def _as_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.asarray(image)
+    if image.mode.startswith("I"):
+        return np.repeat(_to_8_bits(np.asarray(image))[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ImageError("unsupported_pixels", "floating-point pixels have no fixed range")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _to_8_bits(grey: np.ndarray) -> np.ndarray:
+    """Scales 16-bit grey (also in a wider type) to 8 bits: 65535 -> 255, to the nearest."""
+    wide = grey.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise ImageError("unsupported_pixels", "grey values beyond 16 bits have no fixed range")
+    return ((wide * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _describe(error: Exception) -> str:
+    """One line for the list of rejected files."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

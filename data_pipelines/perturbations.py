@@ -1,0 +1,203 @@
+"""What happens to images on their way through the world: compression, blur, resizing.
+
+The same three functions perturb test images (`parse_perturbation`) and augment training images
+(`augment`). Images are uint8 [H, W, 3] RGB, and stay so.
+"""
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from exif_jax.errors import UserError
+
+CHROMA_SUBSAMPLING = "4:2:0"  # Pillow's own default, and what most of the web applies
+
+Step = Callable[[np.ndarray], np.ndarray]
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """Compresses as baseline JPEG with 4:2:0 chroma and the standard tables, and decompresses.
+
+    Args:
+        image: uint8 [H, W, 3], sides up to 65,500.
+        quality: 1..100 on libjpeg's scale.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=CHROMA_SUBSAMPLING)
+    with Image.open(buffer) as decoded:
+        return np.asarray(decoded)
+
+
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """True Gaussian blur of each channel, cut off at 4 sigma, mirrored at the borders.
+
+    Pillow's own filter only approximates a Gaussian by box blurs, poorly so at a small sigma.
+
+    Args:
+        image: uint8 [H, W, 3].
+        sigma: standard deviation in pixels, 0 or more; 0 changes nothing.
+    """
+    blurred = ndimage.gaussian_filter(image.astype(np.float32), (sigma, sigma, 0))
+    return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear resize, antialiased when shrinking (Pillow's, whose triangle widens with the step).
+
+    Args:
+        image: uint8 [H, W, 3].
+        height: new rows, at least 1.
+        width: new columns, at least 1.
+    """
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def rescale(image: np.ndarray, factor: float) -> np.ndarray:
+    """`resize` of both sides by one factor, rounded to whole pixels, at least 1."""
+    height, width = (max(1, math.floor(side * factor + 0.5)) for side in image.shape[:2])
+    return resize(image, height, width)
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A named chain of operations on images.
+
+    Attributes:
+        name: as written in tables, such as `resize:0.5+jpeg:80`, or `none`.
+        steps: applied from left to right.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Perturbs uint8 [H, W, 3]; the result may have other sides."""
+        for step in self.steps:
+            image = step(image)
+        return image
+
+
+NO_PERTURBATION = Perturbation("none", ())
+
+
+@dataclass(frozen=True)
+class _Kind:
+    parse: Callable[[str], float]
+    valid: Callable[[float], bool]
+    range: str
+    build: Callable[[float], Step]
+
+
+_KINDS = {
+    "jpeg": _Kind(
+        int,
+        lambda q: 1 <= q <= 100,
+        "a whole quality of 1..100",
+        lambda q: partial(jpeg, quality=int(q)),
+    ),
+    "blur": _Kind(
+        float,
+        lambda s: 0 < s <= 100,
+        "a sigma in pixels above 0 and up to 100",
+        lambda s: partial(blur, sigma=s),
+    ),
+    "resize": _Kind(
+        float,
+        lambda f: 0 < f <= 4,
+        "a factor above 0 and up to 4",
+        lambda f: partial(rescale, factor=f),
+    ),
+}
+_KNOWN = "; ".join(f"{name}:LEVEL ({kind.range})" for name, kind in _KINDS.items())
+
+
+def parse_perturbation(text: str) -> Perturbation:
+    """Reads one perturbation: `jpeg:95`, `blur:1.0`, `resize:0.5`, a chain with `+`, or `none`.
+
+    Raises:
+        UserError: anything else; the message lists what is known.
+    """
+    name = text.strip().lower()
+    if name == NO_PERTURBATION.name:
+        return NO_PERTURBATION
+    return Perturbation(name, tuple(_parse_step(part, text) for part in name.split("+")))
+
+
+def parse_perturbations(text: str) -> tuple[Perturbation, ...]:
+    """Reads a comma-separated list, such as `jpeg:95,resize:0.5+jpeg:80`.
+
+    Returns:
+        `none` first, whether listed or not, then the others in their order, each once.
+
+    Raises:
+        UserError: an entry that `parse_perturbation` refuses.
+    """
+    parsed = [NO_PERTURBATION]
+    if text.strip():
+        parsed += [parse_perturbation(entry) for entry in text.split(",")]
+    return tuple({perturbation.name: perturbation for perturbation in parsed}.values())
+
+
+def _parse_step(part: str, text: str) -> Step:
+    name, _, level_text = (piece.strip() for piece in part.partition(":"))
+    kind = _KINDS.get(name)
+    if kind is not None:
+        try:
+            level = kind.parse(level_text)
+        except ValueError:
+            level = math.nan  # fails every range
+        if kind.valid(level):
+            return kind.build(level)
+    expected = f"{name}:LEVEL needs {kind.range}" if kind else f"known are none; {_KNOWN}"
+    raise UserError(f"perturbation {text!r}: cannot read {part!r}: {expected}; chain with +")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training images, each independent of the others, in this order.
+
+    The defaults are those of the SDAIE paper's binary detector (arXiv 2512.05651).
+
+    Attributes:
+        resize_probability: of a resize to a square.
+        resize_sides: smallest and largest side of it in pixels, both included.
+        blur_probability: of a Gaussian blur.
+        blur_sigmas: range of its sigma in pixels.
+        jpeg_probability: of a JPEG compression.
+        jpeg_qualities: lowest and highest quality, both included.
+    """
+
+    resize_probability: float = 0.3
+    resize_sides: tuple[int, int] = (64, 128)
+    blur_probability: float = 0.1
+    blur_sigmas: tuple[float, float] = (0.0, 1.0)
+    jpeg_probability: float = 0.25
+    jpeg_qualities: tuple[int, int] = (90, 99)
+
+
+def augment(image: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
+    """Augments one training image.
+
+    Args:
+        image: uint8 [H, W, 3].
+        rng: decides everything: the same state gives the same result.
+        config: probabilities and ranges.
+
+    Returns:
+        uint8 [h, w, 3]; the image itself when nothing was drawn.
+    """
+    if rng.random() < config.resize_probability:
+        side = int(rng.integers(*config.resize_sides, endpoint=True))
+        image = resize(image, side, side)
+    if rng.random() < config.blur_probability:
+        image = blur(image, rng.uniform(*config.blur_sigmas))
+    if rng.random() < config.jpeg_probability:
+        image = jpeg(image, int(rng.integers(*config.jpeg_qualities, endpoint=True)))
+    return image

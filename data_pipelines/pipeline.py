@@ -1,0 +1,185 @@
+"""Grain pipeline: shuffled, sharded, decoded, batched, prefetched; resumable at any batch.
+
+The batches of a run are a fixed sequence that depends on the data, the seed and the global batch
+size alone. Each process reads its own contiguous part of every global batch, so any number of
+processes sees the same global batches. Hosts only decode; crops and normalisation are the device's.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from data_pipelines.images import ImageError, decode_image
+from data_pipelines.labelled import LabelledImage
+from data_pipelines.perturbations import Augmentation, augment
+from data_pipelines.records import WINDOW, Records
+from data_pipelines.transforms import at_least_one_patch
+
+Example = dict[str, Any]
+
+
+class _LocalRows:
+    """The part of every global batch of an endless data set that one process reads."""
+
+    def __init__(
+        self, examples: grain.MapDataset, batch: int, process: int, processes: int
+    ) -> None:
+        self._examples = examples
+        self._batch, self._rows, self._first = (
+            batch,
+            batch // processes,
+            process * batch // processes,
+        )
+
+    def __len__(self) -> int:
+        return sys.maxsize // self._batch * self._rows
+
+    def __getitem__(self, index: int) -> Example:
+        step, row = divmod(index, self._rows)
+        example: Example = self._examples[step * self._batch + self._first + row]
+        return example
+
+
+def _batches(
+    examples: grain.MapDataset, batch_size: int, threads: int, process: int, processes: int
+) -> grain.IterDataset:
+    if batch_size % processes:
+        raise ValueError(f"batch of {batch_size} does not divide over {processes} processes")
+    local = grain.MapDataset.source(_LocalRows(examples, batch_size, process, processes))
+    rows = batch_size // processes
+    # Enough decoded examples for the next two batches wait in memory.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * rows, threads))
+    return local.to_iter_dataset(options).batch(rows)
+
+
+def record_batches(
+    records: Records,
+    split: str,
+    batch_size: int,
+    seed: int,
+    threads: int,
+    process: int = 0,
+    processes: int = 1,
+) -> grain.IterDataset:
+    """Endless batches of prepared photos, reshuffled every epoch.
+
+    Args:
+        records: from `open_records`.
+        split: `train` or `validation`.
+        batch_size: images over all processes; the processes divide it.
+        seed: of the shuffling.
+        threads: that decode.
+        process: index of this process.
+        processes: their number.
+
+    Returns:
+        Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], targets float32 [b, T],
+        group int32 [b], path [b] of str.
+    """
+    source = records.source(split)
+
+    def load(raw: Any) -> Example:
+        example = records.decode(raw)
+        return {
+            "image": example["image"],
+            "size": np.array(example["image"].shape[:2], np.int32),
+            "targets": example["targets"],
+            "group": np.int32(example["group"] % 2**31),
+            "path": example["path"],
+        }
+
+    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat().map(load)
+    return _batches(examples, batch_size, threads, process, processes)
+
+
+def random_window(image: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+    """A window of at most 256x256: at a random place, or central without a generator."""
+    corner = [
+        int(rng.integers(spare + 1)) if rng else spare // 2
+        for spare in (max(0, side - WINDOW) for side in image.shape[:2])
+    ]
+    return image[corner[0] : corner[0] + WINDOW, corner[1] : corner[1] + WINDOW]
+
+
+def padded(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An image of up to 256x256 in the upper left of a 256x256 array, and its size int32 [2].
+
+    An image with a side under 64 is resized to 64x64 first.
+    """
+    image = at_least_one_patch(image)
+    canvas = np.zeros((WINDOW, WINDOW, 3), np.uint8)
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas, np.array(image.shape[:2], np.int32)
+
+
+def _load_labelled(
+    image: LabelledImage, augmentation: Augmentation | None, rng: np.random.Generator | None
+) -> Example:
+    """One labelled example; an unreadable file gives an empty one with its reason."""
+    error = ""
+    try:
+        pixels = random_window(decode_image(image.path), rng)
+        if augmentation is not None and rng is not None:
+            pixels = augment(pixels, rng, augmentation)
+    except ImageError as failure:
+        pixels, error = np.zeros((1, 1, 3), np.uint8), str(failure)
+    canvas, size = padded(pixels)
+    return {
+        "image": canvas,
+        "size": size,
+        "label": np.int32(image.label),
+        "valid": np.float32(not error),
+        "path": str(image.path),
+        "error": error,
+    }
+
+
+def load_labelled(image: LabelledImage) -> Example:
+    """A labelled image for validation: its central window, without augmentation."""
+    return _load_labelled(image, None, None)
+
+
+def labelled_batches(
+    images: Sequence[LabelledImage],
+    augmentation: Augmentation,
+    batch_size: int,
+    seed: int,
+    threads: int,
+    process: int = 0,
+    processes: int = 1,
+) -> grain.IterDataset:
+    """Endless batches, half photographs and half generated images, each class reshuffled.
+
+    Each image gives a random window of at most 256x256, augmented, at the upper left of its array.
+    A file that cannot be read stays in the batch as an example with `valid` 0 and an `error`.
+
+    Args:
+        images: of both classes.
+        augmentation: what may happen to the windows.
+        batch_size: images over all processes; the processes divide it.
+        seed: of shuffling, windows and augmentation.
+        threads: that decode.
+        process: index of this process.
+        processes: their number.
+
+    Returns:
+        Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], label int32 [b]
+        (1 = generated), valid float32 [b], path and error [b] of str.
+    """
+
+    def load(image: LabelledImage, rng: np.random.Generator) -> Example:
+        return _load_labelled(image, augmentation, rng)
+
+    by_class = [
+        grain.MapDataset.source([image for image in images if image.label == label])
+        .seed(seed + label)
+        .shuffle()
+        .repeat()
+        .random_map(load)
+        for label in (0, 1)
+    ]
+    examples = grain.MapDataset.mix(by_class, weights=[0.5, 0.5])
+    return _batches(examples, batch_size, threads, process, processes)

@@ -1,0 +1,11 @@
+"""Simulated cameras and generators: the embedded data, honest about being simulated.
+
+    scenes -> lens -> sensor -> processing -> jpeg + exif_writer     a photograph
+    scenes -> generators -> jpeg                                     its generated counterpart
+
+`python -m data_pipelines.simulated --out DIR` writes a whole data set.
+"""
+
+from data_pipelines.simulated.dataset import make_dataset
+
+__all__ = ["make_dataset"]

@@ -1,0 +1,176 @@
+"""Types of the configurations; the files of `configs/` hold their values, one a run.
+
+`batch_size` counts images over all devices and processes. Every field can be set on the command
+line: `--config.field=value`, nested ones as `--config.data.patches=8`.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_pipelines.perturbations import Augmentation
+from exif_jax.errors import UserError
+
+
+@dataclass
+class ModelConfig:
+    """Size and precision of the extractor; the defaults are the published network."""
+
+    width: int = 32  # channels of every convolution
+    stage_depths: tuple[int, ...] = (4, 2, 2, 2)  # convolutions in each stage
+    newton_iterations: int = 5  # of the matrix square root
+    mixer_blocks: int = 2  # transformer blocks
+    mixer_heads: int = 4
+    mixer_head_dim: int = 16
+    mixer_hidden: int = 128
+    dtype: str = "float32"  # of the stages' convolutions: float32 or bfloat16
+
+
+@dataclass
+class OptimizerConfig:
+    """Adam."""
+
+    learning_rate: float = 1e-4
+    schedule: str = "constant"  # or cosine: to zero at the last step
+    warmup_steps: int = 0  # linear from zero
+    clip_norm: float = 0.0  # largest norm of the gradient; 0: no clipping
+
+
+@dataclass
+class RecordsConfig:
+    """Photos prepared by `exif-jax prepare`."""
+
+    photos: str = ""  # directory of the prepared records
+    patches: int = 16  # random crops of each image in a batch
+    threads: int = 8  # decoding threads of each process
+
+
+@dataclass
+class PretextConfig:
+    """Self-supervised pretraining on photographs (paper's first stage)."""
+
+    steps: int = 1000  # of training
+    batch_size: int = 64  # images, global
+    seed: int = 0
+    checkpoint_every: int = 500  # steps
+    eval_every: int = 500
+    log_every: int = 20
+    ranking: str = "all_pairs"  # of the batch; or neighbour: each photo with the next
+    pair_loss: str = "bce"  # or fidelity
+    data: RecordsConfig = field(default_factory=RecordsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass
+class PhotosConfig:
+    """Photographs to fit the density of."""
+
+    photos: str = ""  # directory of photos, or of prepared records
+    patches: int = 0  # at most this many grid cells of an image, evenly spread; 0: all
+
+
+@dataclass
+class OneClassConfig:
+    """Gaussian mixture over the features of photographs (paper's second stage)."""
+
+    extractor: str = ""  # run, or converted directory, of the pretext stage
+    steps: int = 200  # EM iterations, at most
+    batch_size: int = 16  # images whose features are computed together
+    seed: int = 0
+    checkpoint_every: int = 64  # batches of images: finished features are saved so often
+    eval_every: int = 1  # EM iterations between entries of the validation split
+    log_every: int = 1  # EM iterations between entries of the training split
+    num_components: str = "5"  # or candidates to choose from by held-out likelihood: 1,2,5
+    pca: int = 0  # first project to that many principal components; 0: keep all dimensions
+    reg_covar: float = 1e-6  # added to the diagonal of every covariance, relative to unit variance
+    tolerance: float = 1e-3  # EM stops when the mean log-likelihood gains less
+    false_positive_rate: float = 0.05  # of photos, at the threshold
+    heldout_fraction: float = 0.3  # of photos, kept from fitting; half of them set the threshold
+    data: PhotosConfig = field(default_factory=PhotosConfig)
+
+
+@dataclass
+class LabelledConfig:
+    """Photographs and generated images in labelled folders."""
+
+    images: str = ""  # labelled directory (see the README)
+    patches: int = 16  # random crops of each image in a batch
+    threads: int = 8  # decoding threads of each process
+    validation_fraction: float = 0.1  # of the images of each class, kept from training
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass
+class BinaryConfig:
+    """Network told to separate photographs from generated images (paper's third stage)."""
+
+    extractor: str = ""  # run, or converted directory, of the pretext stage: the frozen teacher
+    steps: int = 1000
+    batch_size: int = 64
+    seed: int = 0
+    checkpoint_every: int = 200
+    eval_every: int = 200
+    log_every: int = 20
+    alpha: float = 0.05  # weight of the distance to the teacher's intermediate features
+    threshold: float = 0.5  # probability of `generated` from which an image is called that
+    data: LabelledConfig = field(default_factory=LabelledConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-3))
+
+
+@dataclass
+class TestImagesConfig:
+    """Labelled folders to evaluate on."""
+
+    __test__ = False
+    images: str = ""  # labelled directory; every top folder with a pair of classes is a test set
+
+
+@dataclass
+class EvaluationConfig:
+    """Every detector on every test set under every perturbation."""
+
+    detectors: str = ""  # detector directories, separated by commas
+    perturbations: str = "none"  # separated by commas: none,jpeg:95,blur:1.0,resize:0.5+jpeg:80
+    batch_size: int = 16  # images read and scored together
+    data: TestImagesConfig = field(default_factory=TestImagesConfig)
+
+
+TrainingConfig = PretextConfig | OneClassConfig | BinaryConfig
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The configuration as JSON-serialisable nested dicts, tuples as lists."""
+    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return result
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dict -> {dotted name: value}."""
+    result: dict[str, Any] = {}
+    for name, value in config.items():
+        result |= (
+            flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return result
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises a UserError unless the field's value is one of the choices."""
+    if value not in choices:
+        raise UserError(f"config.{name} = {value!r} is not known: choose {' or '.join(choices)}")
+
+
+def check_set(name: str, value: str) -> None:
+    """Raises a UserError if a field that has no default was left empty."""
+    if not value:
+        raise UserError(f"config.{name} is not set: give --config.{name}=...")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raises a UserError unless each of the fields is greater than zero."""
+    for name in names:
+        value = flat(to_json(config))[name]
+        if not value > 0:
+            raise UserError(f"config.{name} = {value} must be greater than zero")

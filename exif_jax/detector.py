@@ -1,0 +1,220 @@
+"""Detectors on disk and in use: extractor, score and threshold in one self-contained directory."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.images import ImageError, decode_image
+from exif_jax import gmm
+from exif_jax.errors import UserError
+from exif_jax.extractors import LoadedExtractor, load_extractor, model_to_json
+from exif_jax.features import extract_features, feature_functions
+from exif_jax.heads import BinaryHead
+from exif_jax.layers import apply
+from exif_jax.mapping import data_mesh, replicate
+from exif_jax.metrics import is_generated
+from exif_jax.storage import Tree, load_model, save_model
+
+DESCRIPTION = "detector.json"
+KINDS = ("one_class", "binary")
+_READ_TOGETHER = 16  # images decoded and scored at once by `detect`
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """What a detector says of one image file.
+
+    Attributes:
+        path: the file.
+        verdict: `photo` or `generated`; None if the file could not be read.
+        score: higher = more likely generated; None likewise.
+        threshold: scores above it are called generated.
+        error: why the file could not be read, or None.
+    """
+
+    path: str
+    verdict: Literal["photo", "generated"] | None
+    score: float | None
+    threshold: float
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields for machines; `error` only where there is one."""
+        fields = dataclasses.asdict(self)
+        return (
+            fields if self.error is not None else {k: v for k, v in fields.items() if k != "error"}
+        )
+
+
+def project(features: np.ndarray, projection: Tree) -> np.ndarray:
+    """float64 [n, d] of features [n, T]: centred, then multiplied by the matrix [T, d]."""
+    centred = np.asarray(features, np.float64) - projection["mean"]
+    result: np.ndarray = centred @ projection["matrix"]
+    return result
+
+
+def one_class_scores(features: np.ndarray, arrays: Tree) -> np.ndarray:
+    """Minus the natural logarithm of the density of photographs at the features, float64 [n]."""
+    if not len(features):
+        return np.zeros(0)
+    with jax.enable_x64(True):
+        mixture = gmm.GaussianMixture(**arrays["gmm"])
+        return -np.asarray(gmm.log_density(mixture, project(features, arrays["projection"])))
+
+
+def binary_scores(features: np.ndarray, arrays: Tree) -> np.ndarray:
+    """Probability of `generated`, float [n], in 0..1."""
+    if not len(features):
+        return np.zeros(0)
+    logits = apply(BinaryHead(), arrays["head"], features)
+    return np.asarray(jax.nn.softmax(logits)[:, 1])
+
+
+_SCORES = {"one_class": one_class_scores, "binary": binary_scores}
+
+
+@dataclasses.dataclass(frozen=True)
+class Detector:
+    """A loaded detector.
+
+    Attributes:
+        name: of the run it came from.
+        kind: `one_class` or `binary`.
+        threshold: scores above it are called generated.
+        facts: everything in detector.json: how the threshold was set, training data, versions.
+        extractor: its network.
+        arrays: what turns features into scores.
+    """
+
+    name: str
+    kind: str
+    threshold: float
+    facts: dict[str, Any]
+    extractor: LoadedExtractor
+    arrays: Tree
+
+    def score(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Scores images.
+
+        Args:
+            images: uint8 [H, W, 3] (RGB) each, of any sizes; read once, in order.
+
+        Returns:
+            float32 [n]; higher = more likely generated. For `one_class` minus the log-density of
+            photographs in nats, for `binary` a probability.
+
+        Raises:
+            ValueError: an image of another shape or type.
+        """
+        functions = feature_functions(self.extractor.module, data_mesh(jax.local_devices()))
+        params = replicate(self.extractor.params, functions.mesh)
+        features = extract_features(
+            functions, params, map(_checked, images), limit=self.facts.get("patches", 0)
+        )
+        return _SCORES[self.kind](features, self.arrays).astype(np.float32)
+
+    def detect(self, paths: Sequence[str | Path]) -> list[Detection]:
+        """Verdicts of image files, in order; a file that cannot be read gets an `error`."""
+        return list(self.detections(paths))
+
+    def detections(self, paths: Sequence[str | Path]) -> Iterator[Detection]:
+        """Like `detect`, a few files at a time, with a progress bar."""
+        with tqdm(total=len(paths), unit="image", disable=None, leave=False) as progress:
+            for start in range(0, len(paths), _READ_TOGETHER):
+                part = paths[start : start + _READ_TOGETHER]
+                errors: dict[int, str] = {}
+                scores = iter(self.score(_readable(part, errors)).tolist())
+                for index, path in enumerate(part):
+                    if index in errors:
+                        yield Detection(str(path), None, None, self.threshold, errors[index])
+                        continue
+                    score = next(scores)
+                    generated = bool(is_generated([score], self.threshold)[0])
+                    verdict: Literal["photo", "generated"] = "generated" if generated else "photo"
+                    yield Detection(str(path), verdict, score, self.threshold)
+                progress.update(len(part))
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
+    return image
+
+
+def _readable(paths: Sequence[str | Path], errors: dict[int, str]) -> Iterator[np.ndarray]:
+    """Decoded images; the reasons of unreadable ones go to `errors`, by position."""
+    for index, path in enumerate(paths):
+        try:
+            yield decode_image(Path(path))
+        except ImageError as error:
+            errors[index] = str(error)
+
+
+def save_detector(
+    directory: Path,
+    kind: str,
+    threshold: float,
+    extractor: LoadedExtractor,
+    arrays: Tree,
+    facts: dict[str, Any],
+) -> None:
+    """Writes a self-contained detector directory, atomically.
+
+    Args:
+        directory: to write.
+        kind: `one_class` or `binary`.
+        threshold: scores above it are called generated.
+        extractor: its network.
+        arrays: what turns features into scores: {"projection", "gmm"} or {"head"}.
+        facts: how the threshold was set, what it was trained on; JSON-serialisable.
+    """
+    save_model(
+        directory,
+        DESCRIPTION,
+        {"extractor": extractor.params, **arrays},
+        {
+            "kind": kind,
+            "threshold": threshold,
+            "convention": "score > threshold: generated",
+            "model": model_to_json(extractor.model),
+            **facts,
+        },
+    )
+
+
+def load_detector(path: str | Path) -> Detector:
+    """Loads a detector.
+
+    Args:
+        path: a detector directory, or the workdir of a one-class or binary run.
+
+    Raises:
+        UserError: nothing there, or damaged, incomplete or written by a newer version.
+    """
+    directory = Path(path)
+    if not (directory / DESCRIPTION).is_file() and (directory / "detector").is_dir():
+        directory = directory / "detector"
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such detector directory")
+    arrays, facts = load_model(directory, DESCRIPTION)
+    if facts.get("kind") not in KINDS or not isinstance(facts.get("threshold"), int | float):
+        raise UserError(f"{directory / DESCRIPTION}: kind or threshold is missing or unknown")
+    needed = ("projection", "gmm") if facts["kind"] == "one_class" else ("head",)
+    missing = [name for name in needed if name not in arrays]
+    if missing:
+        raise UserError(f"{directory}: model.safetensors lacks {', '.join(missing)}")
+    resolved = directory.resolve()
+    name = resolved.parent.name if resolved.name == "detector" else resolved.name
+    return Detector(
+        name,
+        facts["kind"],
+        float(facts["threshold"]),
+        facts,
+        load_extractor(directory),
+        {name: arrays[name] for name in needed},
+    )

@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipelines.camera_names import MAX_TEXT_LENGTH, clean_text, normalise_make, normalise_model
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("Canon", "Canon"),
+        ("NIKON CORPORATION", "Nikon"),
+        ("SONY", "Sony"),
+        ("Sony Ericsson", "Sony Ericsson"),
+        ("OLYMPUS IMAGING CORP.  ", "Olympus"),
+        ("OLYMPUS OPTICAL CO.,LTD", "Olympus"),
+        ("OM Digital Solutions", "Olympus"),
+        ("PENTAX Corporation ", "Pentax"),
+        ("RICOH IMAGING COMPANY, LTD.", "Ricoh"),
+        ("samsung" + "\0" * 24, "Samsung"),
+        ("Samsung Techwin", "Samsung"),
+        ("JK Imaging, Ltd.       ", "Kodak"),
+        ("SEIKO EPSON CORP.", "Epson"),
+        (b"LEICA CAMERA AG\0junk", "Leica"),
+        ("Unheard Optics Co., Ltd.", "Unheard Optics"),
+        ("UNHEARD OPTICS", "Unheard Optics"),
+        ("LGX", "LGX"),  # not LG: the name goes on
+        ("\0\0", None),
+        ("   ", None),
+        ("----", None),
+        ("x" * (MAX_TEXT_LENGTH + 1), None),
+        (7, None),
+        (None, None),
+    ],
+)
+def test_makes_have_one_spelling(written: object, expected: str | None) -> None:
+    assert normalise_make(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "expected"),
+    [
+        ("Canon", "Canon EOS 700D", "Canon EOS 700D"),
+        ("Canon", "EOS 700D", "Canon EOS 700D"),
+        ("NIKON CORPORATION", "NIKON D200", "Nikon D200"),
+        ("Hewlett-Packard", "HP HP PhotoSmart C812 (V09.33) ", "HP PhotoSmart C812 (V09.33)"),
+        ("EASTMAN KODAK COMPANY", "KODAK EASYSHARE Z1012", "Kodak EASYSHARE Z1012"),
+        ("OM Digital Solutions", "OM-1", "Olympus OM-1"),
+        ("PENTAX Corporation", "PENTAX *ist D", "Pentax ist D"),
+        ("Apple", "iPhone 7\0\0", "Apple iPhone 7"),
+        ("HTC", "HTC", "HTC HTC"),
+        (None, "X100", "X100"),
+        ("Canon", "\0", None),
+    ],
+)
+def test_models_name_the_maker_once(make: object, model: object, expected: str | None) -> None:
+    assert normalise_model(model, make) == expected
+
+
+@given(st.one_of(st.text(), st.binary(), st.integers(), st.none()), st.one_of(st.text(), st.none()))
+def test_any_text_is_short_and_printable_or_missing(value: object, make: object) -> None:
+    text = clean_text(value)
+    assert text is None or (0 < len(text) <= MAX_TEXT_LENGTH and text.isprintable())
+    for name in (normalise_make(value), normalise_model(value, make)):
+        assert name is None or (name == name.strip() and name.isprintable())

@@ -1,0 +1,150 @@
+import io
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import piexif
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_pipelines import exif as exif_module
+from data_pipelines.exif import capture_key, load_exif, read_exif, read_tags
+from data_pipelines.tags import Rational, parse_tags
+
+
+def jpeg_with_exif(block: bytes) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG", exif=block)
+    return file.getvalue()
+
+
+def test_values_of_a_crafted_photo_come_back(make_photo: Callable[..., Path]) -> None:
+    path = make_photo("a.jpg", make="NIKON CORPORATION\0\0", model="NIKON D90")
+    expected = {
+        "FNumber": 2.8,
+        "Make": "Nikon",
+        "ExposureTime": pytest.approx(1 / 60),
+        "ISO": 200.0,
+        "FocalLength": 50.0,
+        "Model": "Nikon D90",
+        "Flash": "not_fired",
+    }
+    assert read_tags(path) == expected
+    assert read_tags(path.read_bytes()) == expected
+
+
+def test_fractions_keep_their_numerators(make_photo: Callable[..., Path]) -> None:
+    brightness = {piexif.ExifIFD.BrightnessValue: (-1, 10)}
+    raw = read_exif(make_photo("a.jpg", camera=brightness))
+    assert raw["BrightnessValue"] == Rational(-1, 10)
+    assert "BrightnessValue" not in parse_tags(raw)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
+def test_other_formats_carry_exif_too(tmp_path: Path, name: str) -> None:
+    block = piexif.dump(
+        {"0th": {piexif.ImageIFD.Make: "Canon"}, "Exif": {piexif.ExifIFD.FNumber: (4, 1)}}
+    )
+    path = tmp_path / name
+    Image.new("RGB", (16, 16)).save(path, exif=block)
+    assert read_tags(path) == {"Make": "Canon", "FNumber": 4.0}
+
+
+def test_problems_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_exif(tmp_path / "absent.jpg").problem == "unreadable"
+    assert load_exif(b"text").problem == "not_an_image"
+    assert load_exif(b"").problem == "empty_file"
+    assert load_exif(jpeg_with_exif(b"")).problem == "no_exif"
+    block = piexif.dump({"Exif": {piexif.ExifIFD.FNumber: (4, 1)}})
+    assert load_exif(jpeg_with_exif(block)).problem == ""
+    monkeypatch.setattr(exif_module, "MAX_EXIF_BYTES", 8)
+    assert load_exif(jpeg_with_exif(block)).problem == "exif_too_large"
+
+
+def test_piexif_reads_what_pillow_cannot(
+    make_photo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_photo("a.jpg")
+    expected = read_tags(path)
+
+    def fail(self: Image.Exif, tag: int) -> None:
+        raise SyntaxError("damaged")
+
+    monkeypatch.setattr(Image.Exif, "get_ifd", fail)
+    assert read_tags(path) == expected
+
+
+def test_absurd_counts_and_cycles_never_reach_piexif(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(data: bytes) -> None:
+        pytest.fail("piexif would allocate gigabytes, or never return")
+
+    monkeypatch.setattr(exif_module.piexif, "load", refuse)
+    header = b"MM\0*" + struct.pack(">L", 8)
+    absurd = struct.pack(">HHHLLL", 1, 0x010F, 1, 0xFFFFFFFF, 26, 0)
+    cycle = struct.pack(">HHHLLL", 1, 0x8769, 4, 1, 8, 0)
+    for directory in (absurd, cycle):
+        assert exif_module._read_with_piexif(b"Exif\0\0" + header + directory) == {}
+
+
+BLOCK = piexif.dump(
+    {
+        "0th": {piexif.ImageIFD.Make: "Canon", piexif.ImageIFD.Model: "EOS"},
+        "Exif": {
+            piexif.ExifIFD.FNumber: (4, 1),
+            piexif.ExifIFD.ISOSpeedRatings: 100,
+            piexif.ExifIFD.DateTimeOriginal: "2022:05:01 10:00:00",
+        },
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(6, len(BLOCK) - 1), st.integers(0, 255)), max_size=6))
+def test_damaged_blocks_never_raise(changes: list[tuple[int, int]]) -> None:
+    block = bytearray(BLOCK)
+    for position, value in changes:
+        block[position] = value
+    exif = load_exif(jpeg_with_exif(bytes(block)))
+    parse_tags(exif.raw)
+    capture_key(exif)
+    parse_tags(exif_module._read_with_piexif(bytes(block)))
+
+
+def test_only_wanted_fields_are_read(make_photo: Callable[..., Path]) -> None:
+    path = make_photo(
+        "a.jpg",
+        main={piexif.ImageIFD.Artist: "Jane Doe"},
+        camera={piexif.ExifIFD.BodySerialNumber: "SN123456"},
+        GPS={piexif.GPSIFD.GPSLatitude: ((51, 1), (30, 1), (0, 1))},
+    )
+    text = repr(read_exif(path))
+    assert "Jane" not in text
+    assert "SN123456" not in text
+    assert "51" not in text
+
+
+def test_capture_keys_hold_camera_and_time(make_photo: Callable[..., Path]) -> None:
+    one = capture_key(load_exif(make_photo("a.jpg", time="2022:05:01 10:00:00")))
+    two = capture_key(load_exif(make_photo("b.jpg", time="2022:05:01 10:00:30")))
+    assert one.camera == two.camera == "Canon EOS 700D"
+    assert one.seconds is not None
+    assert two.seconds is not None
+    assert two.seconds - one.seconds == 30
+
+
+@pytest.mark.parametrize("time", ["0000:00:00 00:00:00", "    :  :     :  :  ", "yesterday", ""])
+def test_a_clock_that_was_never_set_gives_no_time(
+    make_photo: Callable[..., Path], time: str
+) -> None:
+    key = capture_key(load_exif(make_photo("a.jpg", time=time)))
+    assert key.seconds is None
+    assert len(key.digest) == 64
+
+
+def test_real_photos_have_the_documented_coverage(real_data: Path) -> None:
+    paths = sorted((real_data / "dev/photos").rglob("*.jpg"))[::40]
+    values = [read_tags(path) for path in paths]
+    assert all({"FNumber", "Make", "ExposureTime", "ISO"} <= v.keys() for v in values)
+    assert 0.7 < sum("SceneCaptureType" in v for v in values) / len(values) < 1

@@ -1,0 +1,137 @@
+import io
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_pipelines.perturbations import (
+    Augmentation,
+    augment,
+    blur,
+    jpeg,
+    parse_perturbation,
+    parse_perturbations,
+    rescale,
+    resize,
+)
+from exif_jax.errors import UserError
+
+NOTHING = Augmentation(resize_probability=0, blur_probability=0, jpeg_probability=0)
+
+
+def noise(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_jpeg_is_pillows_default_compression() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(noise()).save(buffer, "JPEG", quality=80)
+    np.testing.assert_array_equal(jpeg(noise(), 80), np.asarray(Image.open(buffer)))
+
+
+def test_lower_jpeg_quality_changes_more() -> None:
+    image = noise()
+    errors = [np.abs(jpeg(image, q).astype(int) - image).mean() for q in (20, 60, 95)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_blur_of_a_point_is_a_gaussian_in_each_channel() -> None:
+    image = np.zeros((21, 21, 3), np.uint8)
+    image[10, 10, 0] = 255
+    sigma = 1.5
+    x = np.arange(21) - 10
+    line = np.exp(-(x**2) / (2 * sigma**2))
+    line /= line.sum()
+    blurred = blur(image, sigma)
+    np.testing.assert_allclose(blurred[..., 0], 255 * np.outer(line, line), atol=0.51)
+    assert not blurred[..., 1:].any()
+    np.testing.assert_array_equal(blur(image, 0.0), image)
+
+
+def test_resize_is_antialiased() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    inside = resize(stripes, 16, 16)[2:-2, 2:-2]
+    assert np.abs(inside.astype(int) - 127).max() <= 1
+
+
+@pytest.mark.parametrize(("factor", "shape"), [(0.5, (20, 29, 3)), (2, (80, 114, 3))])
+def test_rescale_rounds_to_whole_pixels(factor: float, shape: tuple[int, ...]) -> None:
+    assert rescale(noise(40, 57), factor).shape == shape
+
+
+def test_a_side_never_vanishes() -> None:
+    assert rescale(noise(1, 100), 0.01).shape == (1, 1, 3)
+
+
+def test_a_chain_is_applied_from_left_to_right() -> None:
+    chain = parse_perturbation(" Resize:0.5+jpeg:80 ")
+    assert chain.name == "resize:0.5+jpeg:80"
+    expected = jpeg(rescale(noise(), 0.5), 80)
+    np.testing.assert_array_equal(chain.apply(noise()), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(chain)).apply(noise()), expected)
+    np.testing.assert_array_equal(parse_perturbation("blur:1").apply(noise()), blur(noise(), 1))
+
+
+def test_none_changes_nothing() -> None:
+    image = noise()
+    assert parse_perturbation("none").apply(image) is image
+
+
+def test_a_list_starts_with_none_and_holds_each_once() -> None:
+    names = [p.name for p in parse_perturbations("jpeg:95, blur:1.0,jpeg:95,none")]
+    assert names == ["none", "jpeg:95", "blur:1.0"]
+    assert [p.name for p in parse_perturbations("")] == ["none"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "sharpen:1", "jpeg", "jpeg:", "jpeg:0", "jpeg:101", "jpeg:95.5", "jpeg:x"),
+        *("blur:0", "blur:-1", "blur:nan", "blur:inf", "resize:0", "resize:4.1", "resize:0.5+"),
+        *("jpeg:95+none", "jpeg:95;blur:1", "jpeg:95:3"),
+    ],
+)
+def test_what_cannot_be_read_is_shown_with_what_is_known(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_perturbation(text)
+    assert repr(text) in str(error.value)
+    assert any(f"{kind}:LEVEL" in str(error.value) for kind in ("jpeg", "blur", "resize"))
+
+
+def test_an_unknown_name_lists_all_kinds() -> None:
+    with pytest.raises(UserError, match=r"'sharpen:1'.*none.*jpeg:LEVEL.*blur.*resize"):
+        parse_perturbation("jpeg:90+sharpen:1")
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), height=st.integers(1, 90), width=st.integers(1, 90))
+def test_augment_is_decided_by_the_generator_alone(seed: int, height: int, width: int) -> None:
+    config = Augmentation(resize_probability=0.5, blur_probability=0.5, jpeg_probability=0.5)
+    image = noise(height, width)
+    results = [augment(image, np.random.default_rng(seed), config) for _ in range(2)]
+    np.testing.assert_array_equal(*results)
+    shape = results[0].shape
+    assert shape == image.shape or (shape[0] == shape[1] and 64 <= shape[0] <= 128)
+    assert results[0].dtype == np.uint8
+    np.testing.assert_array_equal(image, noise(height, width))
+
+
+def test_augmentations_come_as_often_as_stated() -> None:
+    image, rng, runs = noise(8, 8), np.random.default_rng(0), 600
+    resized = sum(augment(image, rng, Augmentation()).shape != image.shape for _ in range(runs))
+    only_jpeg = Augmentation(resize_probability=0, blur_probability=0)
+    compressed = sum(bool((augment(image, rng, only_jpeg) != image).any()) for _ in range(runs))
+    assert abs(resized / runs - 0.3) < 0.06
+    assert abs(compressed / runs - 0.25) < 0.06
+    assert augment(image, rng, NOTHING) is image
+
+
+def test_both_ends_of_the_ranges_are_drawn() -> None:
+    config = Augmentation(1, (64, 66), 0, (0, 1), 0)
+    rng = np.random.default_rng(0)
+    sides = {augment(noise(4, 4), rng, config).shape[0] for _ in range(60)}
+    assert sides == {64, 65, 66}
