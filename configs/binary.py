@@ -1,4 +1,4 @@
-"""The binary detector: a fresh network beside the frozen pretext extractor, alpha 0.05.
+r"""The binary detector: a fresh network beside the frozen pretext extractor, alpha 0.05.
 
 python train.py --config=configs/binary.py --config.extractor=RUN1 \
     --config.data.images=LABELLED_DIR --workdir=RUN3

@@ -1,4 +1,4 @@
-"""Every detector on every test set, plain and under the paper's three perturbations.
+r"""Every detector on every test set, plain and under the paper's three perturbations.
 
 python eval.py --config=configs/evaluation.py --config.detectors=RUN2/detector,RUN3/detector \
     --config.data.images=LABELLED_DIR --workdir=RUN4

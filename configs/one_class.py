@@ -1,4 +1,4 @@
-"""The one-class detector: five Gaussians over the features of photographs.
+r"""The one-class detector: five Gaussians over the features of photographs.
 
 python train.py --config=configs/one_class.py --config.extractor=RUN1 \
     --config.data.photos=DIR_OR_RECORDS --workdir=RUN2

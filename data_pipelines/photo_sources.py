@@ -66,7 +66,7 @@ def open_photos(directory: Path) -> list[Photo]:
 
 def _recorded_photos(records: Records) -> list[Photo]:
     photos = []
-    for split in ("train", "validation"):
+    for split in records.splits:
         source = records.source(split)
 
         def read(index: int, source: Sequence[dict[str, object]] = source) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The feature extractor: residual patch encoder, covariance pooling, patch transformer (Flax Linen).
+"""The feature extractor: residual patch encoder, covariance pooling, transformer (Flax Linen).
 
 Shape suffixes: B images, N patches of an image, M = B*N patches, H rows, W columns, C channels,
 T = width * (width + 1) / 2 numbers of a patch token.
@@ -139,7 +139,8 @@ class PatchEncoder(nn.Module):
             x_MHWC: [M, 64, 64, 3] normalised patches.
 
         Returns:
-            Tokens [M, T] and {"f1": [M, 32, 32, C], "f2": [M, 16, 16, C], "f3", "f4": [M, 8, 8, C]}.
+            Tokens [M, T] and {"f1": [M, 32, 32, C], "f2": [M, 16, 16, C], "f3" and "f4":
+            [M, 8, 8, C]}.
         """
         kernel = self.param("stem_kernel", torch_uniform, (3, 3, 90, self.width))
         bias = self.param("stem_bias", nn.initializers.zeros, (self.width,))

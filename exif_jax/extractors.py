@@ -46,7 +46,7 @@ def model_to_json(config: ModelConfig) -> dict[str, Any]:
 
 
 def check_parameters(directory: Path, params: Params, extractor: Extractor) -> None:
-    """Raises a UserError that lists the extractor's arrays that are missing, unknown or misshaped."""
+    """Raises a UserError that lists the arrays that are missing, unknown or misshaped."""
     shapes = jax.eval_shape(extractor.init, jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3)))[
         "params"
     ]
@@ -170,6 +170,6 @@ def load_extractor(path: str | Path) -> LoadedExtractor:
         params,
         model,
         arrays.get("heads", {}),
-        targets_from_json(facts.get("targets", [])),
+        targets_from_json(facts["targets"]) if "targets" in facts else (),
         directory,
     )

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from exif_jax.checkpoints import Checkpoints
 from exif_jax.errors import UserError
 from exif_jax.mapping import replicate, shard, to_host
+from exif_jax.plots import training_curves
 from exif_jax.runs import MetricsLog
 from exif_jax.steps import Params, StepFn, TrainState
 from exif_jax.storage import write_json
@@ -94,6 +95,8 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path) -> None:
             _log.info("continuing after step %d", start)
         with MetricsLog(workdir, start) as metrics_log:
             _train(stage, schedule, state, start, key, iterator, checkpoints, metrics_log, workdir)
+        if jax.process_index() == 0:
+            training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
     finally:
         checkpoints.close()
 
@@ -175,10 +178,11 @@ def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) 
 
 
 class _Skipped:
-    """Lists, once each, the files that could not be read, in skipped.jsonl."""
+    """Lists, once each, the files that this process could not read, in skipped.jsonl."""
 
     def __init__(self, workdir: Path) -> None:
-        self._path = workdir / "skipped.jsonl"
+        process = jax.process_index()
+        self._path = workdir / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         self._seen = {json.loads(line)["path"] for line in lines}
 

@@ -23,6 +23,7 @@ from exif_jax.errors import UserError
 from exif_jax.extractors import LoadedExtractor, load_extractor
 from exif_jax.features import extract_features, feature_functions
 from exif_jax.mapping import data_mesh, replicate
+from exif_jax.plots import training_curves
 from exif_jax.runs import MetricsLog, open_run
 from exif_jax.storage import Tree, write_text
 
@@ -123,10 +124,7 @@ def _em_mesh() -> Mesh:
 
 
 def _features(
-    config: OneClassConfig,
-    extractor: LoadedExtractor,
-    photos: Sequence[Photo],
-    workdir: Path,
+    config: OneClassConfig, extractor: LoadedExtractor, photos: Sequence[Photo], workdir: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features [n, T] of the readable photos and their positions; finished parts are kept on disk.
 
@@ -137,55 +135,49 @@ def _features(
     size = config.batch_size * config.checkpoint_every
     folder = workdir / "features"
     folder.mkdir(exist_ok=True)
-    parts, skipped = [], []
+    features, positions, skipped = [], [], []
     with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
         for start in range(0, len(photos), size):
             part = photos[start : start + size]
             path = folder / f"{start:09d}.npz"
-            if not path.exists():
-                positions: list[int] = []
-                errors: dict[int, str] = {}
-
-                def images() -> Iterator[np.ndarray]:
-                    for offset, photo in enumerate(part):
-                        progress.update()
-                        try:
-                            image = photo.read()
-                        except ImageError as error:
-                            errors[start + offset] = str(error)
-                            continue
-                        positions.append(start + offset)
-                        yield image
-
-                features = extract_features(
-                    functions, params, images(), 16 * config.batch_size, config.data.patches
-                )
-                _save_part(path, features, positions, errors)
-            else:
+            if path.exists():
                 progress.update(len(part))
+            else:
+                errors: dict[int, str] = {}
+                images = _readable(part, errors, progress)
+                chunk = 16 * config.batch_size
+                computed = extract_features(functions, params, images, chunk, config.data.patches)
+                _save_part(path, computed, errors)
             with np.load(path, allow_pickle=False) as saved:
-                if len(saved["positions"]):
-                    parts.append((saved["features"], saved["positions"]))
-                skipped += json.loads(str(saved["errors"]))
-    rows = [{"path": photos[i].path, "reason": reason} for i, reason in skipped]
-    write_text(workdir / "skipped.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    if rows:
-        _log.warning("skipped %d unreadable photos, see %s", len(rows), workdir / "skipped.jsonl")
-    if not parts:
+                unread = {start + int(i): reason for i, reason in json.loads(str(saved["errors"]))}
+                if len(saved["features"]):
+                    features.append(saved["features"])
+            positions += [i for i in range(start, start + len(part)) if i not in unread]
+            skipped += [{"path": photos[i].path, "reason": unread[i]} for i in unread]
+    listing = workdir / "skipped.jsonl"
+    write_text(listing, "".join(json.dumps(row) + "\n" for row in skipped))
+    if skipped:
+        _log.warning("skipped %d unreadable photos, see %s", len(skipped), listing)
+    if not features:
         raise UserError(f"{config.data.photos}: none of {len(photos)} photos could be read")
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    return np.concatenate(features), np.array(positions)
 
 
-def _save_part(
-    path: Path, features: np.ndarray, positions: list[int], errors: dict[int, str]
-) -> None:
+def _readable(
+    photos: Sequence[Photo], errors: dict[int, str], progress: tqdm
+) -> Iterator[np.ndarray]:
+    """Decoded photos; the reasons of unreadable ones go to `errors`, by position."""
+    for position, photo in enumerate(photos):
+        progress.update()
+        try:
+            yield photo.read()
+        except ImageError as error:
+            errors[position] = str(error)
+
+
+def _save_part(path: Path, features: np.ndarray, errors: dict[int, str]) -> None:
     temporary = path.with_suffix(".tmp.npz")
-    np.savez(
-        temporary,
-        features=features,
-        positions=np.array(positions, np.int64),
-        errors=json.dumps(list(errors.items())),
-    )
+    np.savez(temporary, features=features, errors=json.dumps(list(errors.items())))
     temporary.replace(path)
 
 
@@ -279,7 +271,9 @@ def run(config: OneClassConfig, workdir: Path) -> None:
             best = max(table, key=lambda row: row["heldout_log_likelihood"], default=None)
             chosen = int(best["num_components"]) if best else candidates[0]
             with MetricsLog(workdir, 0) as log:
-                mixture = _fit_mixture(x[parts.fit], x[parts.threshold], chosen, config, log)
+                rows = np.concatenate([parts.fit, parts.choose])
+                mixture = _fit_mixture(x[rows], x[parts.threshold], chosen, config, log)
+        training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
     except ValueError as error:
         raise UserError(f"the mixture cannot be fitted to these photos: {error}") from error
     arrays = {
@@ -313,8 +307,8 @@ def run(config: OneClassConfig, workdir: Path) -> None:
             "component_choice": table,
             "training_data": {
                 "photos": config.data.photos,
-                "fitted": len(parts.fit),
-                "chosen_by": len(parts.choose),
+                "fitted": len(parts.fit) + len(parts.choose),
+                "components_chosen_by": len(parts.choose),
                 "threshold_from": len(parts.threshold),
                 "unreadable": len(photos) - len(positions),
             },

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from tensorboardX import SummaryWriter
 
 from exif_jax.config import flat, to_json
@@ -29,8 +30,14 @@ def open_run(workdir: Path, config: Any, kind: str) -> None:
     Raises:
         UserError: the workdir holds another run, or files that are no run.
     """
+    if jax.process_index() == 0:
+        _open_run(workdir, {"stage": kind, **to_json(config)})
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("open_run")
+
+
+def _open_run(workdir: Path, wanted: dict[str, Any]) -> None:
     path = workdir / "config.json"
-    wanted = {"stage": kind, **to_json(config)}
     if path.exists():
         old, new = flat(read_json(path)), flat(wanted)
         free = _FREE if new.get("optimizer.schedule") != "cosine" else _FREE - {"steps"}
@@ -47,14 +54,11 @@ def open_run(workdir: Path, config: Any, kind: str) -> None:
     elif workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:
-        write_json(path, wanted)
+    write_json(path, wanted)
     _log_to_file(workdir / "log.txt")
 
 
 def _log_to_file(path: Path) -> None:
-    if jax.process_index():
-        return
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     package = logging.getLogger("exif_jax")
@@ -72,6 +76,7 @@ def log_to_terminal() -> None:
     for name in ("exif_jax", "data_pipelines"):
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).propagate = False  # other libraries' handlers would repeat them
 
 
 class MetricsLog:

@@ -25,7 +25,7 @@ def _line(coefficients: dict[int, int], direction: tuple[int, int]) -> np.ndarra
 
 
 def _edges(square: np.ndarray) -> list[np.ndarray]:
-    """The four halves of a symmetric kernel: upper, right, lower, left, the middle line included."""
+    """The halves of a symmetric kernel: upper, right, lower, left, each with the middle line."""
     rows, columns = np.mgrid[-2:3, -2:3]
     return [square * half for half in (rows <= 0, columns >= 0, rows >= 0, columns <= 0)]
 

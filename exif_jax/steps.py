@@ -1,4 +1,4 @@
-"""The training step shared by the gradient stages: pure, for one device's shard, mapped elsewhere."""
+"""The training step of the gradient stages: pure, for one device's shard, mapped elsewhere."""
 
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +76,7 @@ def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) ->
         loss, metrics, gradient = lax.psum((loss, metrics, gradient), AXIS)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient), **metrics}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return step

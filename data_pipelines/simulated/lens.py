@@ -12,6 +12,8 @@ from data_pipelines.simulated.scenes import SCENE_SCALE
 # Diffraction grows with wavelength; focus errors hit blue first. Order: red, green, blue.
 _DIFFRACTION_BY_COLOUR = (1.25, 1.0, 0.8)
 _ABERRATION_BY_COLOUR = (0.85, 0.75, 1.4)
+# Share of the scene within the frame; the rest hides that the blur wraps around.
+_FRAME = 0.975
 _PIXEL_BLUR = 0.32  # standard deviation of a pixel's own area, pixels
 
 
@@ -64,7 +66,7 @@ def project(
     towards_wide = 1 - 2 * zoom_position(camera, settings.focal_length)
     # Barrel at the wide end, pincushion at the long one; the constant keeps the frame covered.
     distortion = camera.lens.distortion * towards_wide
-    scale = 1 + distortion * radius2 - max(distortion, 0.0)
+    scale = _FRAME * (1 + distortion * radius2 - max(distortion, 0.0))
 
     colours = mosaic_colours(camera.sensor.shape, camera.sensor.mosaic)
     signal = np.empty((height, width), np.float32)
@@ -90,7 +92,7 @@ def project(
 
 
 def _blurred(plane_HW: np.ndarray, sigma_rows: float, sigma_columns: float) -> np.ndarray:
-    """Gaussian blur through the transfer function; wraps around, invisibly at these widths."""
+    """Gaussian blur through the transfer function; wraps around at the borders."""
     rows = fft.fftfreq(plane_HW.shape[0]).astype(np.float32)[:, None]
     columns = fft.rfftfreq(plane_HW.shape[1]).astype(np.float32)[None, :]
     transfer_rows = np.exp(-2 * (math.pi * sigma_rows * rows) ** 2)

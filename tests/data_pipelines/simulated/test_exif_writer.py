@@ -58,7 +58,6 @@ def test_holes_are_there_and_the_rest_is_there():
         "MaxApertureValue",
         "SceneCaptureType",
         "WhiteBalance",
-        "Flash",
     ):
         assert 0.4 * total < seen[name] < total
     assert seen["ISOSpeedRatings"] == seen["FocalLength"] == total

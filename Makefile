@@ -1,0 +1,59 @@
+# Each target sets up what it needs in .venv; nothing but git, make and Python >= 3.11 is assumed.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+# Compiled programs are kept, so that a second start is quick.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+
+.PHONY: help demo test lint bench clean
+help:
+	@echo "make demo   the whole method on simulated photographs: some minutes on 2 cores"
+	@echo "make test   all tests       make lint   formatter, linter, type checker"
+	@echo "make bench  speed of the input pipeline, the model and EM on this machine"
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+# Started again after an interruption, every step continues or finds itself done.
+demo: .venv/installed
+	$(BIN)/python -m data_pipelines.simulated --out $(DEMO)/data --labelled 120 --test 40
+	$(BIN)/exif-jax prepare $(DEMO)/data/photos --out $(DEMO)/records --validation-fraction 0.2
+	$(BIN)/python train.py --config=configs/demo_pretext.py \
+	    --config.data.photos=$(DEMO)/records --workdir=$(DEMO)/pretext
+	$(BIN)/python train.py --config=configs/demo_one_class.py --config.extractor=$(DEMO)/pretext \
+	    --config.data.photos=$(DEMO)/records --workdir=$(DEMO)/one_class
+	$(BIN)/python train.py --config=configs/demo_binary.py --config.extractor=$(DEMO)/pretext \
+	    --config.data.images=$(DEMO)/data/labelled/train --workdir=$(DEMO)/binary
+	$(BIN)/python eval.py --config=configs/demo_evaluation.py \
+	    --config.detectors=$(DEMO)/one_class/detector,$(DEMO)/binary/detector \
+	    --config.data.images=$(DEMO)/data/labelled/test --workdir=$(DEMO)/evaluation
+	@echo; echo "Verdicts on a few simulated images (the folder tells the truth: 0_real, 1_fake):"
+	@for kind in one_class binary; do echo; echo "$$kind:"; \
+	    $(BIN)/exif-jax detect --detector $(DEMO)/$$kind/detector \
+	    $$(for class in 0_real 1_fake; do \
+	        ls $(DEMO)/data/labelled/test/bilinear_decoder_unseen/$$class/* | head -n 3; done); done
+	@echo; echo "All images above are SIMULATED. Plots: $(DEMO)/evaluation/plots, training curves:"
+	@ls $(DEMO)/*/curves.png
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed-test
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv $(DEMO) .jax_cache build *.egg-info
