@@ -7,7 +7,8 @@ python train.py --config=configs/binary.py    --config.extractor=RUN1 \
     --config.data.images=LABELLED_DIR --workdir=RUN3
 
 Every field of the configuration can be set: --config.field=value. On a pod, start the same command
-in every process with --distributed.
+in every process with --distributed; where no cluster tells the processes of each other, with
+--coordinator=HOST:PORT --processes=N --process=I.
 """
 
 from pathlib import Path

@@ -98,7 +98,7 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
       ImageError: "unreadable", "empty_file" or "too_many_bytes".
     """
     try:
-        if not path.is_file():  # a pipe or device could block for ever
+        if path.exists() and not path.is_file():  # a pipe or device could block for ever
             raise ImageError("unreadable", "not a regular file")
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)

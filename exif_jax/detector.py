@@ -12,13 +12,13 @@ from tqdm import tqdm
 from data_pipelines.images import ImageError, decode_image
 from exif_jax import gmm
 from exif_jax.errors import UserError
-from exif_jax.extractors import LoadedExtractor, load_extractor, model_to_json
+from exif_jax.extractors import LoadedExtractor, check_shapes, load_extractor, model_to_json
 from exif_jax.features import extract_features, feature_functions
 from exif_jax.heads import BinaryHead
 from exif_jax.layers import apply
 from exif_jax.mapping import data_mesh, replicate
 from exif_jax.metrics import is_generated
-from exif_jax.storage import Tree, load_model, save_model
+from exif_jax.storage import Tree, flatten, load_model, save_model
 
 DESCRIPTION = "detector.json"
 KINDS = ("one_class", "binary")
@@ -204,10 +204,9 @@ def load_detector(path: str | Path) -> Detector:
     arrays, facts = load_model(directory, DESCRIPTION)
     if facts.get("kind") not in KINDS or not isinstance(facts.get("threshold"), int | float):
         raise UserError(f"{directory / DESCRIPTION}: kind or threshold is missing or unknown")
-    needed = ("projection", "gmm") if facts["kind"] == "one_class" else ("head",)
-    missing = [name for name in needed if name not in arrays]
-    if missing:
-        raise UserError(f"{directory}: model.safetensors lacks {', '.join(missing)}")
+    extractor = load_extractor(directory)
+    arrays.pop("extractor")
+    check_shapes(directory, arrays, _shapes(facts["kind"], arrays, extractor.module.feature_size))
     resolved = directory.resolve()
     name = resolved.parent.name if resolved.name == "detector" else resolved.name
     return Detector(
@@ -215,6 +214,22 @@ def load_detector(path: str | Path) -> Detector:
         facts["kind"],
         float(facts["threshold"]),
         facts,
-        load_extractor(directory),
-        {name: arrays[name] for name in needed},
+        extractor,
+        arrays,
     )
+
+
+def _shapes(kind: str, arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
+    """Shapes that the arrays of a detector must have together, after its extractor's."""
+    if kind == "binary":
+        return {"head/fc/kernel": (features, 2), "head/fc/bias": (2,)}
+    given = {name: array.shape for name, array in flatten(arrays).items()}
+    dimensions = given.get("projection/matrix", ())[1:]
+    components = given.get("gmm/weights", ())
+    return {
+        "projection/mean": (features,),
+        "projection/matrix": (features, *dimensions),
+        "gmm/weights": components,
+        "gmm/means": (*components, *dimensions),
+        "gmm/precisions_cholesky": (*components, *dimensions, *dimensions),
+    }

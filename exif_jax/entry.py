@@ -30,7 +30,10 @@ def run_with_config(main: Callable[[Any, Path], None], usage: str | None) -> Non
         "config", None, "Configuration file, such as configs/pretext.py."
     )
     flags.DEFINE_string("workdir", None, "Directory of the run: created, or continued.")
-    flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize() first (pods).")
+    flags.DEFINE_bool("distributed", False, "One of several processes; the cluster tells which.")
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no cluster tells.")
+    flags.DEFINE_integer("processes", None, "Their number, with --coordinator.")
+    flags.DEFINE_integer("process", None, "Index of this one, with --coordinator.")
     flags.mark_flags_as_required(["config", "workdir"])
     asks_for_help = bool({"--help", "-h", "-help"} & set(sys.argv))
     argv = [word for word in sys.argv if word not in ("--help", "-h", "-help")]
@@ -41,14 +44,15 @@ def run_with_config(main: Callable[[Any, Path], None], usage: str | None) -> Non
     except (flags.Error, LookupError, TypeError, ValueError, OSError) as error:
         if asks_for_help:
             print(
-                f"{usage}\nFlags: --config --workdir --distributed. With --config=FILE, --help "
+                f"{usage}\nFlags: --config --workdir --distributed --coordinator --processes "
+                "--process. With --config=FILE, --help "
                 "also lists the fields of that configuration."
             )
             sys.exit(0)
         sys.exit(_fail(_explain(error)))
     if not dataclasses.is_dataclass(config):
-        named = next(word for word in argv if word.startswith("--config"))
-        sys.exit(_fail(f"{named}: no such configuration file, or it does not run"))
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        sys.exit(_fail(f"--config={path}: no such configuration file, or it does not run"))
     if asks_for_help:
         fields = "\n".join(f"  --config.{k}={v}" for k, v in flat(to_json(config)).items())
         print(
@@ -70,8 +74,9 @@ def _run(main: Callable[[Any, Path], None], config: Any) -> None:
 
     from exif_jax.runs import log_to_terminal
 
-    if flags.FLAGS.distributed:
-        jax.distributed.initialize()
+    given = flags.FLAGS
+    if given.distributed or given.coordinator:
+        jax.distributed.initialize(given.coordinator, given.processes, given.process)
     log_to_terminal()
     main(config, Path(flags.FLAGS.workdir))
 
@@ -84,10 +89,13 @@ def _fail(message: str) -> int:
 def _explain(error: Exception) -> str:
     """One line for what absl or ml_collections found wrong with the command line."""
     text = str(error.args[0] if isinstance(error, LookupError) and error.args else error).strip()
+    absent = re.findall(r"Flag (--\w+) must have a value other than None", text)
+    if absent:
+        return f"{' and '.join(absent)} must be given"
     misspelt = re.match(
         r"Field (\w+) not found on dataclass|Attribute <class .*>\.(\w+) does", text
     )
-    holder = re.search(r"<class 'exif_jax\.config\.(\w+)'>", text)
+    holder = re.search(r"<class '[\w.]+\.(\w+)'>", text)
     if misspelt is None or holder is None:
         return text
     name = misspelt[1] or misspelt[2]

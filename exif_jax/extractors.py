@@ -16,7 +16,7 @@ from exif_jax.config import ModelConfig, check_choice
 from exif_jax.errors import UserError
 from exif_jax.extractor import Extractor
 from exif_jax.layers import apply
-from exif_jax.storage import flatten, load_model, save_model
+from exif_jax.storage import Tree, flatten, load_model, save_model
 
 DESCRIPTION = "extractor.json"
 Params = dict[str, Any]
@@ -54,7 +54,12 @@ def check_parameters(directory: Path, params: Params, extractor: Extractor) -> N
         "/".join(str(k.key) for k in path): leaf.shape
         for path, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]
     }
-    given = {name: array.shape for name, array in flatten(params).items()}
+    check_shapes(directory, params, wanted)
+
+
+def check_shapes(directory: Path, arrays: Tree, wanted: dict[str, tuple[int, ...]]) -> None:
+    """Raises a UserError that lists the arrays that are missing, unknown or misshaped."""
+    given = {name: array.shape for name, array in flatten(arrays).items()}
     problems = [
         f"{name} is {given.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
         for name in sorted(wanted | given)
@@ -161,7 +166,12 @@ def load_extractor(path: str | Path) -> LoadedExtractor:
     directory = find_extractor(Path(path))
     is_extractor = (directory / DESCRIPTION).is_file()
     arrays, facts = load_model(directory, DESCRIPTION if is_extractor else "detector.json")
-    model = model_config(facts["model"])
+    try:
+        model = model_config(facts["model"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{directory}: the description of its model is damaged ({error})"
+        ) from error
     module = build_extractor(model)
     params = arrays.get("extractor", {})
     check_parameters(directory, params, module)

@@ -87,7 +87,16 @@ def check_divides(count: int, mesh: Mesh, field: str) -> None:
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """Arrays of the tree on every device; each process must hold equal values."""
-    return jax.device_put(tree, NamedSharding(mesh, REPLICATED))
+    sharding = NamedSharding(mesh, REPLICATED)
+
+    def put(x: Any) -> Array:
+        if isinstance(x, Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            # Keys cannot be put on other processes' devices; the numbers inside them can.
+            data = np.asarray(jax.random.key_data(x))
+            return jax.random.wrap_key_data(put(data), impl=jax.random.key_impl(x))
+        return jax.device_put(x, sharding)
+
+    return jax.tree.map(put, tree)
 
 
 def shard(tree: Any, mesh: Mesh) -> Any:

@@ -1,5 +1,6 @@
 """One-class stage: density of the features of photographs, threshold from photos not fitted."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from exif_jax.features import extract_features, feature_functions
 from exif_jax.mapping import data_mesh, replicate
 from exif_jax.plots import training_curves
 from exif_jax.runs import MetricsLog, open_run
-from exif_jax.storage import Tree, write_text
+from exif_jax.storage import Tree, flatten, write_text
 
 _log = logging.getLogger(__name__)
 
@@ -51,17 +52,18 @@ def principal_projection(features: np.ndarray, dimensions: int) -> Tree:
         regularisation relative; directions without variance are left unscaled.
 
     Raises:
-        UserError: more dimensions than features or rows.
+        UserError: a negative number of dimensions, or more than features or rows allow.
     """
     features = np.asarray(features, np.float64)
     mean = features.mean(axis=0)
     if not dimensions:
         deviation = features.std(axis=0)
         return {"mean": mean, "matrix": np.diag(1 / np.where(deviation > 0, deviation, 1))}
-    if dimensions > min(features.shape[1], len(features) - 1):
+    most = min(features.shape[1], len(features) - 1)
+    if not 0 < dimensions <= most:
         raise UserError(
-            f"config.pca = {dimensions} is more than {len(features)} photos of "
-            f"{features.shape[1]} numbers allow"
+            f"config.pca = {dimensions} must lie between 0 and {most}, which is what "
+            f"{len(features)} photos of {features.shape[1]} numbers allow"
         )
     _, singular, directions = np.linalg.svd(features - mean, full_matrices=False)
     deviation = singular[:dimensions] / np.sqrt(len(features))
@@ -132,6 +134,7 @@ def _features(
     """
     functions = feature_functions(extractor.module, data_mesh(jax.local_devices()))
     params = replicate(extractor.params, functions.mesh)
+    network = hashlib.sha256(b"".join(x.tobytes() for x in flatten(extractor.params).values()))
     size = config.batch_size * config.checkpoint_every
     folder = workdir / "features"
     folder.mkdir(exist_ok=True)
@@ -139,7 +142,10 @@ def _features(
     with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
         for start in range(0, len(photos), size):
             part = photos[start : start + size]
-            path = folder / f"{start:09d}.npz"
+            # Named after what it holds: other photos or another network by now mean another file.
+            names = "\n".join(photo.path for photo in part).encode("utf-8", "surrogateescape")
+            digest = hashlib.sha256(network.digest() + names).hexdigest()[:16]
+            path = folder / f"{start:09d}-{digest}.npz"
             if path.exists():
                 progress.update(len(part))
             else:
@@ -258,6 +264,11 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     features, positions = _features(config, extractor, photos, workdir)
     choosing = len(candidates) > 1
     parts = _divide([photos[i] for i in positions], config, choosing)
+    if candidates[-1] > len(parts.fit):
+        raise UserError(
+            f"config.num_components = {config.num_components!r}: {len(parts.fit)} photos to fit "
+            "are fewer than the components"
+        )
     projection = principal_projection(features[parts.fit], config.pca)
     x = project(features, projection)
     try:

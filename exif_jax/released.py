@@ -134,7 +134,7 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}
-        except (OSError, ValueError) as error:
+        except Exception as error:  # damaged archives raise many types
             raise UserError(f"{path}: not a readable .npz file ({error})") from error
     try:
         import torch
@@ -148,10 +148,12 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a PyTorch checkpoint of plain weights ({reason})") from error
     state = checkpoint.get("state_net") if isinstance(checkpoint, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise UserError(f"{path}: holds no dict 'state_net'; is it a released SDAIE checkpoint?")
+    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+        raise UserError(
+            f"{path}: holds no dict 'state_net' of tensors; is it a released SDAIE checkpoint?"
+        )
     return {
-        key: value.numpy() if value.dtype != torch.bfloat16 else value.float().numpy()
+        str(key): value.numpy() if value.dtype != torch.bfloat16 else value.float().numpy()
         for key, value in state.items()
     }
 

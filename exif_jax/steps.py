@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from exif_jax.config import OptimizerConfig
+from exif_jax.config import OptimizerConfig, check_choice
 from exif_jax.mapping import AXIS
 
 Params = dict[str, Any]
@@ -33,7 +33,12 @@ StepFn = Callable[[TrainState, Params, Batch, Array], tuple[TrainState, Metrics]
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Adam (method section 4 and 6), with optional gradient clipping, warm-up and cosine decay."""
+    """Adam (method section 4 and 6), with optional gradient clipping, warm-up and cosine decay.
+
+    Raises:
+        UserError: an unknown schedule.
+    """
+    check_choice("optimizer.schedule", config.schedule, ("constant", "cosine"))
     rate: optax.ScalarOrSchedule = config.learning_rate
     if config.schedule == "cosine":
         rate = optax.warmup_cosine_decay_schedule(

@@ -79,7 +79,7 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, np.ndarray]:
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}/")
         else:
-            flat[prefix + name] = np.ascontiguousarray(value)
+            flat[prefix + name] = np.asarray(value, order="C")
     return flat
 
 

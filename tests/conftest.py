@@ -1,4 +1,4 @@
-"""Shared fixtures: eight CPU devices, a compilation cache, and the optional real data."""
+"""Shared fixtures: eight CPU devices, a compilation cache, tiny simulated data, real data."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import jax
 import pytest
+
+from data_pipelines.prepare import Options, prepare
+from data_pipelines.records import open_records
+from data_pipelines.simulated import make_dataset
+from exif_jax.config import ModelConfig
+from exif_jax.extractors import build_extractor, save_extractor
+from exif_jax.pretext import init_params
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,3 +47,32 @@ def real_data() -> Path:
 def parity() -> Path:
     """Folder with the reference arrays of the published model."""
     return _shared("parity")
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few simulated photographs with EXIF in photos/, labelled images in labelled/train."""
+    folder = tmp_path_factory.mktemp("simulated") / "data"
+    make_dataset(folder, photos=24, labelled=6, test=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def records(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The simulated photographs, prepared: 18 windows to train on and 6 held out."""
+    out = tmp_path_factory.mktemp("prepared") / "records"
+    prepare([simulated / "photos"], out, Options(validation_fraction=0.25), workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_extractor(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of an untrained extractor with 10 features."""
+    model = ModelConfig(
+        width=4, stage_depths=(1, 1, 1), mixer_heads=2, mixer_head_dim=4, mixer_hidden=8
+    )
+    targets = open_records(records).targets
+    params = init_params(build_extractor(model), targets, jax.random.key(0))
+    out = tmp_path_factory.mktemp("pretext") / "extractor"
+    save_extractor(out, params, model, targets, {"kind": "pretext"})
+    return out

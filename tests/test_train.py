@@ -1,0 +1,181 @@
+"""train.py as a user runs it: interruption by kill -9, several processes, finished runs."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from data_pipelines.prepare import Options, prepare
+from data_pipelines.simulated import make_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY_MODEL = [
+    "--config.model.width=4",
+    "--config.model.stage_depths=(1, 1, 1)",
+    "--config.model.mixer_hidden=8",
+]
+PRETEXT = ["--config=configs/pretext.py", *TINY_MODEL, "--config.log_every=1"]
+PRETEXT += ["--config.batch_size=8", "--config.data.patches=2", "--config.data.threads=2"]
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated") / "data"
+    make_dataset(folder, photos=24, labelled=6, test=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(simulated, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared") / "records"
+    prepare([simulated / "photos"], out, Options(validation_fraction=0.25), workers=1)
+    return out
+
+
+def environment(devices=1, **extra):
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **extra,
+    }
+
+
+def start(arguments, **variables):
+    return subprocess.Popen(
+        [sys.executable, "train.py", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def metrics(run):
+    return (run / "metrics.jsonl").read_text()
+
+
+def arrays(directory):
+    return load_file(directory / "model.safetensors")
+
+
+def assert_identical(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def kill_after_first_checkpoint(process, run):
+    """kill -9 once a checkpoint is complete; later steps are lost."""
+    while not any(folder.name.isdigit() for folder in (run / "checkpoints").glob("*")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def interrupted_and_whole(arguments, folder):
+    """The same run killed in the middle and continued, and uninterrupted: their directories."""
+    killed, whole = folder / "killed", folder / "whole"
+    kill_after_first_checkpoint(start([*arguments, f"--workdir={killed}"]), killed)
+    lines = len(metrics(killed).splitlines())
+    finish(start([*arguments, f"--workdir={killed}"]))
+    finish(start([*arguments, f"--workdir={whole}"]))
+    assert 0 < lines < len(metrics(whole).splitlines())
+    return killed, whole
+
+
+@pytest.fixture(scope="module")
+def pretext_runs(records, tmp_path_factory):
+    arguments = [*PRETEXT, f"--config.data.photos={records}", "--config.steps=120"]
+    arguments += ["--config.checkpoint_every=10", "--config.eval_every=40"]
+    return arguments, *interrupted_and_whole(arguments, tmp_path_factory.mktemp("pretext"))
+
+
+def test_a_killed_pretext_run_continues_exactly(pretext_runs):
+    _, killed, whole = pretext_runs
+    assert metrics(killed) == metrics(whole)
+    assert_identical(arrays(killed / "extractor"), arrays(whole / "extractor"))
+    splits = [json.loads(line)["split"] for line in metrics(whole).splitlines()]
+    assert (splits.count("train"), splits.count("validation")) == (120, 3)
+
+
+def test_a_finished_run_says_so(pretext_runs):
+    arguments, _, whole = pretext_runs
+    before = metrics(whole)
+    assert "finished" in finish(start([*arguments, f"--workdir={whole}"]))
+    assert metrics(whole) == before
+
+
+def test_more_steps_extend_a_run(pretext_runs, records):
+    arguments, killed, _ = pretext_runs
+    finish(start([*arguments, "--config.steps=123", f"--workdir={killed}"]))
+    last = json.loads(metrics(killed).splitlines()[-1])
+    assert (last["step"], last["split"]) == (123, "validation")
+
+
+def test_a_killed_binary_run_continues_exactly(pretext_runs, simulated, tmp_path):
+    _, _, whole_pretext = pretext_runs
+    arguments = ["--config=configs/binary.py", f"--config.extractor={whole_pretext}"]
+    arguments += [f"--config.data.images={simulated / 'labelled' / 'train'}"]
+    arguments += ["--config.batch_size=8", "--config.data.patches=2", "--config.data.threads=2"]
+    arguments += ["--config.data.validation_fraction=0.34", "--config.steps=80"]
+    arguments += ["--config.checkpoint_every=10", "--config.eval_every=20", "--config.log_every=1"]
+    killed, whole = interrupted_and_whole(arguments, tmp_path)
+    assert metrics(killed) == metrics(whole)
+    assert_identical(arrays(killed / "detector"), arrays(whole / "detector"))
+
+
+def test_two_processes_train_as_one(records, tmp_path):
+    arguments = [*PRETEXT, f"--config.data.photos={records}", "--config.steps=3"]
+    arguments += ["--config.optimizer.learning_rate=1e-3"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start([*arguments, f"--workdir={one}"], devices=4))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [
+        start(
+            [
+                *arguments,
+                f"--workdir={two}",
+                f"--coordinator=127.0.0.1:{port}",
+                "--processes=2",
+                f"--process={index}",
+            ],
+            devices=2,
+        )
+        for index in range(2)
+    ]
+    for process in processes:
+        finish(process)
+    for a, b in zip(metrics(one).splitlines(), metrics(two).splitlines(), strict=True):
+        a, b = json.loads(a), json.loads(b)
+        assert a.keys() == b.keys()
+        # The first step starts from equal parameters; later ones from Adam's, see below.
+        tolerance = 1e-4 if a["step"] == 1 else 2e-3
+        for name in a.keys() - {"split"}:
+            np.testing.assert_allclose(a[name], b[name], rtol=tolerance, atol=1e-4, err_msg=name)
+    first, second = arrays(one / "extractor"), arrays(two / "extractor")
+    # Adam moves a parameter by the learning rate whatever the size of its gradient, so rounding
+    # alone moves those without any (the biases of ranked heads): compare the whole, not each.
+    squares = [np.square(first[name] - second[name]).ravel() for name in first]
+    largest_move = 3 * 1e-3
+    assert np.sqrt(np.concatenate(squares).mean()) < 0.03 * largest_move
