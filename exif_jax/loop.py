@@ -83,16 +83,15 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path) -> None:
     iterator = iter(stage.data)
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
-        state, start = stage.state, checkpoints.latest()
-        if start is not None:
-            state = checkpoints.restore(start, replicate(state, stage.mesh), iterator)
-        else:
-            state, start = replicate(state, stage.mesh), 0
-        if start == schedule.steps and start:
+        state, start = replicate(stage.state, stage.mesh), checkpoints.latest()
+        if start is not None and start >= schedule.steps:
             _log.info("this run is finished: %d steps are done", start)
             return
-        if start:
+        if start is not None:
+            state = checkpoints.restore(start, state, iterator)
             _log.info("continuing after step %d", start)
+        else:
+            start = 0
         with MetricsLog(workdir, start) as metrics_log:
             _train(stage, schedule, state, start, key, iterator, checkpoints, metrics_log, workdir)
         if jax.process_index() == 0:
@@ -164,6 +163,7 @@ def _train(
             numbers = evaluate(0)
             if not stage.keep_best:
                 stage.export(to_host(state.params), 0, numbers)
+            checkpoints.save(0, state, iterator)
 
 
 def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) -> None:

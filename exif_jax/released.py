@@ -132,7 +132,7 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     """
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}
         except Exception as error:  # damaged archives raise many types
             raise UserError(f"{path}: not a readable .npz file ({error})") from error

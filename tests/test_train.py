@@ -161,6 +161,9 @@ def test_two_processes_train_as_one(records, tmp_path):
                 f"--process={index}",
             ],
             devices=2,
+            # Only process 0 would find its programs in the cache, and then not wait long enough
+            # (30 s, gloo's own limit) for the other to compile them.
+            JAX_ENABLE_COMPILATION_CACHE="0",
         )
         for index in range(2)
     ]

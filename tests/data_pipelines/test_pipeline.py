@@ -1,0 +1,124 @@
+"""Grain pipeline: a fixed sequence of global batches, divided over processes, resumable."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_pipelines.labelled import LabelledImage
+from data_pipelines.perturbations import Augmentation
+from data_pipelines.pipeline import (
+    labelled_batches,
+    load_labelled,
+    padded,
+    random_window,
+    record_batches,
+)
+from data_pipelines.prepare import Options, prepare
+from data_pipelines.records import open_records
+from data_pipelines.simulated import make_dataset
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    make_dataset(folder / "data", photos=10, labelled=0, test=0)
+    prepare([folder / "data" / "photos"], folder / "records", Options(), workers=1)
+    return open_records(folder / "records")
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("labelled"), np.random.default_rng(0)
+    images = []
+    for index in range(7):
+        path = folder / f"{index}.png"
+        size = (300, 280) if index % 2 else (90, 40)
+        Image.fromarray(rng.integers(256, size=(*size, 3), dtype=np.uint8)).save(path)
+        images.append(LabelledImage(path, int(index > 4), str(index)))
+    broken = folder / "broken.png"
+    broken.write_bytes(images[0].path.read_bytes()[:200])
+    return [*images, LabelledImage(broken, 1, "broken")]
+
+
+def take(dataset, count):
+    iterator = iter(dataset)
+    return [next(iterator) for _ in range(count)]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_every_epoch_shows_every_photo_once_in_another_order(records):
+    size = len(records.source("train"))
+    batches = take(record_batches(records, "train", 1, 0, 2), 2 * size)
+    paths = [str(batch["path"][0]) for batch in batches]
+    assert len(set(paths[:size])) == len(set(paths[size:])) == size
+    assert paths[:size] != paths[size:]
+    assert batches[0]["image"].shape == (1, 256, 256, 3)
+    assert batches[0]["image"].dtype == np.uint8
+    assert batches[0]["targets"].dtype == np.float32
+
+
+def test_two_processes_see_the_batches_of_one(records):
+    whole = take(record_batches(records, "train", 4, 3, 2), 6)
+    parts = [take(record_batches(records, "train", 4, 3, 2, p, 2), 6) for p in (0, 1)]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        same(batch, {name: np.concatenate([first[name], second[name]]) for name in batch})
+
+
+def test_threads_do_not_change_the_order(records):
+    for a, b in zip(
+        *(take(record_batches(records, "train", 3, 1, t), 5) for t in (1, 8)), strict=True
+    ):
+        same(a, b)
+
+
+def test_the_position_is_saved_and_restored(records):
+    dataset = record_batches(records, "train", 3, 0, 2)
+    iterator = iter(dataset)
+    for _ in range(4):
+        next(iterator)
+    state = iterator.get_state()
+    expected = [next(iterator) for _ in range(3)]
+    other = iter(record_batches(records, "train", 3, 0, 2))
+    other.set_state(state)
+    for a in expected:
+        same(a, next(other))
+
+
+def test_labelled_batches_are_half_and_half_and_name_broken_files(labelled):
+    batches = take(labelled_batches(labelled, Augmentation(), 4, 0, 2), 6)
+    for batch in batches:
+        assert batch["image"].shape == (4, 256, 256, 3)
+        assert sorted(batch["label"].tolist()) == [0, 0, 1, 1]
+        assert (batch["size"] >= 64).all()
+        assert (batch["size"] <= 256).all()
+        broken = np.array([str(path).endswith("broken.png") for path in batch["path"]])
+        np.testing.assert_array_equal(batch["valid"] == 0, broken)
+        np.testing.assert_array_equal([bool(str(e)) for e in batch["error"]], broken)
+    assert any((batch["valid"] == 0).any() for batch in batches)
+    for a, b in zip(
+        batches, take(labelled_batches(labelled, Augmentation(), 4, 0, 1), 6), strict=True
+    ):
+        same(a, b)
+
+
+def test_validation_sees_the_central_window(labelled):
+    image = np.asarray(Image.open(labelled[1].path))
+    example = load_labelled(labelled[1])
+    np.testing.assert_array_equal(example["image"], image[22:278, 12:268])
+
+
+def test_windows_are_padded_and_small_images_resized():
+    image = np.full((100, 300, 3), 9, np.uint8)
+    window = random_window(image, np.random.default_rng(0))
+    assert window.shape == (100, 256, 3)
+    canvas, size = padded(window)
+    assert canvas.shape == (256, 256, 3)
+    assert size.tolist() == [100, 256]
+    assert (canvas[:100] == 9).all()
+    assert (canvas[100:] == 0).all()
+    assert padded(image[:10])[1].tolist() == [64, 64]

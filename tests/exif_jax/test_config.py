@@ -1,0 +1,83 @@
+"""Configurations: every file of configs/ gives one, checks name the field."""
+
+import importlib
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from exif_jax.config import (
+    BinaryConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OneClassConfig,
+    OptimizerConfig,
+    PretextConfig,
+    TrainingConfig,
+    check_choice,
+    check_positive,
+    check_set,
+    flat,
+    to_json,
+)
+from exif_jax.errors import UserError
+from exif_jax.extractors import build_extractor, model_config, model_to_json
+from exif_jax.steps import make_optimizer
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_gives_a_configuration_of_its_own(name):
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    kinds = {"pretext": PretextConfig, "one_class": OneClassConfig, "binary": BinaryConfig}
+    kind = (kinds | {"evaluation": EvaluationConfig})[name.removeprefix("demo_")]
+    config = get_config()
+    assert type(config) is kind
+    before = to_json(config)
+    config.batch_size += 1
+    assert to_json(get_config()) == before
+
+
+@pytest.mark.parametrize("kind", [*get_args(TrainingConfig), EvaluationConfig])
+def test_defaults_of_two_configurations_are_not_shared(kind):
+    one, other = kind(), kind()
+    assert one.data is not other.data
+
+
+def test_stages_share_the_fields_of_running():
+    common = {"steps", "batch_size", "seed", "checkpoint_every", "eval_every", "log_every"}
+    for kind in get_args(TrainingConfig):
+        assert common <= to_json(kind()).keys()
+
+
+def test_json_keeps_everything_and_flat_names_it():
+    numbers = flat(to_json(PretextConfig(batch_size=3)))
+    assert numbers["batch_size"] == 3
+    assert numbers["model.stage_depths"] == [4, 2, 2, 2]
+    assert numbers["optimizer.learning_rate"] == 1e-4
+
+
+def test_a_model_survives_json():
+    model = ModelConfig(width=4, stage_depths=(1, 2), dtype="bfloat16")
+    assert model_config(model_to_json(model)) == model
+
+
+def test_checks_name_the_field_and_the_remedy():
+    with pytest.raises(UserError, match=r"config\.ranking = 'all' is not known: choose a or b"):
+        check_choice("ranking", "all", ("a", "b"))
+    with pytest.raises(UserError, match=r"config\.data\.photos is not set: give --config"):
+        check_set("data.photos", "")
+    config = PretextConfig()
+    check_positive(config, "batch_size", "data.patches")
+    config.data.patches = 0
+    with pytest.raises(UserError, match=r"config\.data\.patches = 0 must be greater"):
+        check_positive(config, "batch_size", "data.patches")
+
+
+def test_unknown_schedules_and_precisions_are_refused():
+    with pytest.raises(UserError, match=r"config\.optimizer\.schedule = 'cosin' is not known"):
+        make_optimizer(OptimizerConfig(schedule="cosin"), 10)
+    with pytest.raises(UserError, match=r"config\.model\.dtype = 'float16' is not known"):
+        build_extractor(ModelConfig(dtype="float16"))
