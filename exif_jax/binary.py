@@ -16,7 +16,7 @@ from data_pipelines.pipeline import labelled_batches, load_labelled
 from data_pipelines.splits import split_groups
 from data_pipelines.transforms import PATCH, normalise, random_patches
 from exif_jax import metrics
-from exif_jax.config import BinaryConfig, check_positive, check_set
+from exif_jax.config import BinaryConfig, check_not_negative, check_positive, check_set
 from exif_jax.detector import binary_scores, save_detector
 from exif_jax.errors import UserError
 from exif_jax.extractor import Extractor
@@ -153,6 +153,7 @@ def run(config: BinaryConfig, workdir: Path) -> None:
     check_set("data.images", config.data.images)
     check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
+    check_not_negative(config, "steps", "alpha", "optimizer.clip_norm", "optimizer.warmup_steps")
     mesh = data_mesh()
     check_divides(config.batch_size, mesh, "config.batch_size")
     teacher = load_extractor(config.extractor)

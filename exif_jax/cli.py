@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:  # no space, no permission: the message names the file
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return status
 
 

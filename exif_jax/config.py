@@ -174,3 +174,11 @@ def check_positive(config: Any, *names: str) -> None:
         value = flat(to_json(config))[name]
         if not value > 0:
             raise UserError(f"config.{name} = {value} must be greater than zero")
+
+
+def check_not_negative(config: Any, *names: str) -> None:
+    """Raises a UserError if one of the fields is less than zero."""
+    for name in names:
+        value = flat(to_json(config))[name]
+        if not value >= 0:
+            raise UserError(f"config.{name} = {value} must not be less than zero")

@@ -63,7 +63,7 @@ def run_with_config(main: Callable[[Any, Path], None], usage: str | None) -> Non
         sys.exit(_fail(f"unexpected arguments: {' '.join(rest)}"))
     try:
         _run(main, config)
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: no space, no permission; it names the file
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command continues from the last checkpoint")

@@ -18,7 +18,7 @@ from data_pipelines.images import ImageError
 from data_pipelines.photo_sources import Photo, open_photos
 from data_pipelines.splits import split_groups
 from exif_jax import gmm
-from exif_jax.config import OneClassConfig, check_positive, check_set
+from exif_jax.config import OneClassConfig, check_not_negative, check_positive, check_set
 from exif_jax.detector import one_class_scores, project, save_detector
 from exif_jax.errors import UserError
 from exif_jax.extractors import LoadedExtractor, load_extractor
@@ -251,6 +251,9 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     check_set("extractor", config.extractor)
     check_set("data.photos", config.data.photos)
     check_positive(config, "batch_size", "steps", "checkpoint_every", "eval_every", "log_every")
+    check_not_negative(config, "data.patches", "pca", "reg_covar", "tolerance")
+    if jax.process_count() > 1:
+        raise UserError("the one-class stage uses the devices of one process: start only one")
     for name in ("false_positive_rate", "heldout_fraction"):
         if not 0 < getattr(config, name) < 1:
             raise UserError(f"config.{name} = {getattr(config, name)} must lie between 0 and 1")

@@ -16,7 +16,13 @@ from data_pipelines.records import Records, open_records
 from data_pipelines.tags import Target
 from data_pipelines.transforms import PATCH, normalise, random_patches
 from exif_jax import losses
-from exif_jax.config import PretextConfig, check_choice, check_positive, check_set
+from exif_jax.config import (
+    PretextConfig,
+    check_choice,
+    check_not_negative,
+    check_positive,
+    check_set,
+)
 from exif_jax.extractor import Extractor
 from exif_jax.extractors import build_extractor, save_extractor
 from exif_jax.features import extract_features, feature_functions
@@ -210,6 +216,7 @@ def run(config: PretextConfig, workdir: Path) -> None:
     check_set("data.photos", config.data.photos)
     check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
+    check_not_negative(config, "steps", "optimizer.clip_norm", "optimizer.warmup_steps")
     check_choice("ranking", config.ranking, get_args(losses.Pairing))
     check_choice("pair_loss", config.pair_loss, get_args(losses.PairLoss))
     mesh = data_mesh()

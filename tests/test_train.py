@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from data_pipelines.prepare import Options, prepare
-from data_pipelines.simulated import make_dataset
-
 ROOT = Path(__file__).resolve().parents[1]
 TINY_MODEL = [
     "--config.model.width=4",
@@ -24,20 +21,6 @@ TINY_MODEL = [
 ]
 PRETEXT = ["--config=configs/pretext.py", *TINY_MODEL, "--config.log_every=1"]
 PRETEXT += ["--config.batch_size=8", "--config.data.patches=2", "--config.data.threads=2"]
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("simulated") / "data"
-    make_dataset(folder, photos=24, labelled=6, test=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def records(simulated, tmp_path_factory):
-    out = tmp_path_factory.mktemp("prepared") / "records"
-    prepare([simulated / "photos"], out, Options(validation_fraction=0.25), workers=1)
-    return out
 
 
 def environment(devices=1, **extra):

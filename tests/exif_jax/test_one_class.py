@@ -296,6 +296,7 @@ def test_nothing_readable_is_an_error(tiny_extractor, tmp_path):
         ({"false_positive_rate": 1.0}, r"config\.false_positive_rate = 1\.0 must lie between"),
         ({"heldout_fraction": 0.0}, r"config\.heldout_fraction = 0\.0 must lie between"),
         ({"batch_size": 0}, r"config\.batch_size = 0 must be greater than zero"),
+        ({"reg_covar": -1.0}, r"config\.reg_covar = -1\.0 must not be less than zero"),
         ({"num_components": "two"}, r"config\.num_components = 'two': give a number"),
         ({"data": PhotosConfig()}, r"config\.data\.photos is not set"),
         ({"data": PhotosConfig("nowhere")}, "nowhere: no such directory of photos or records"),
