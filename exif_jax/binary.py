@@ -24,15 +24,12 @@ from exif_jax.extractors import LoadedExtractor, load_extractor
 from exif_jax.features import extract_features, feature_functions
 from exif_jax.heads import BinaryHead
 from exif_jax.layers import apply
-from exif_jax.loop import Schedule, Stage, fit
+from exif_jax.loop import Stage, fit
 from exif_jax.losses import feature_distance
 from exif_jax.mapping import (
-    REPLICATED,
-    SHARDED,
     check_divides,
     data_mesh,
     example_keys,
-    over_devices,
     replicate,
 )
 from exif_jax.runs import open_run
@@ -43,7 +40,7 @@ from exif_jax.steps import (
     Params,
     initial_state,
     make_optimizer,
-    make_train_step,
+    map_train_step,
     masked_mean_part,
 )
 
@@ -190,12 +187,8 @@ def run(config: BinaryConfig, workdir: Path) -> None:
     stage = Stage(
         state=initial_state(init_params(extractor, jax.random.key(config.seed)), optimizer),
         frozen=teacher.params,
-        step=over_devices(
-            make_train_step(make_loss(extractor, config.alpha, config.data.patches), optimizer),
-            mesh,
-            (REPLICATED, REPLICATED, SHARDED, REPLICATED),
-            REPLICATED,
-            donate=(0,),
+        step=map_train_step(
+            make_loss(extractor, config.alpha, config.data.patches), optimizer, mesh
         ),
         mesh=mesh,
         data=labelled_batches(
@@ -211,7 +204,4 @@ def run(config: BinaryConfig, workdir: Path) -> None:
         export=export,
         keep_best=True,
     )
-    schedule = Schedule(
-        config.steps, config.seed, config.log_every, config.eval_every, config.checkpoint_every
-    )
-    fit(stage, schedule, workdir)
+    fit(stage, config, workdir)

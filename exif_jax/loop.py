@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import jax
@@ -52,9 +52,8 @@ class Stage:
     keep_best: bool
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long to train, the run's seed, and what happens how often, in steps."""
+class Schedule(Protocol):
+    """What the loop reads of a configuration: steps, seed, and what happens how often, in steps."""
 
     steps: int
     seed: int
@@ -71,7 +70,7 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path) -> None:
 
     Args:
         stage: model, data and evaluation.
-        schedule: steps and intervals.
+        schedule: the configuration of the run.
         workdir: of the run; gets checkpoints/, metrics.jsonl, TensorBoard events, and skipped.jsonl
             if images could not be read.
 

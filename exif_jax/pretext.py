@@ -28,15 +28,12 @@ from exif_jax.extractors import build_extractor, save_extractor
 from exif_jax.features import extract_features, feature_functions
 from exif_jax.heads import PretextHeads
 from exif_jax.layers import apply
-from exif_jax.loop import Schedule, Stage, fit
+from exif_jax.loop import Stage, fit
 from exif_jax.mapping import (
     AXIS,
-    REPLICATED,
-    SHARDED,
     check_divides,
     data_mesh,
     example_keys,
-    over_devices,
     replicate,
 )
 from exif_jax.metrics import balanced_accuracy, concordance
@@ -48,7 +45,7 @@ from exif_jax.steps import (
     Params,
     initial_state,
     make_optimizer,
-    make_train_step,
+    map_train_step,
     masked_mean_part,
 )
 
@@ -242,13 +239,7 @@ def run(config: PretextConfig, workdir: Path) -> None:
             init_params(extractor, targets, jax.random.key(config.seed)), optimizer
         ),
         frozen={},
-        step=over_devices(
-            make_train_step(make_loss(extractor, targets, config), optimizer),
-            mesh,
-            (REPLICATED, REPLICATED, SHARDED, REPLICATED),
-            REPLICATED,
-            donate=(0,),
-        ),
+        step=map_train_step(make_loss(extractor, targets, config), optimizer, mesh),
         mesh=mesh,
         data=record_batches(
             records,
@@ -263,7 +254,4 @@ def run(config: PretextConfig, workdir: Path) -> None:
         export=export,
         keep_best=False,
     )
-    schedule = Schedule(
-        config.steps, config.seed, config.log_every, config.eval_every, config.checkpoint_every
-    )
-    fit(stage, schedule, workdir)
+    fit(stage, config, workdir)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
+from jax.sharding import Mesh
 
 from exif_jax.config import OptimizerConfig, check_choice
-from exif_jax.mapping import AXIS
+from exif_jax.mapping import AXIS, REPLICATED, SHARDED, over_devices
 
 Params = dict[str, Any]
 Batch = dict[str, Array]
@@ -85,6 +86,19 @@ def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) ->
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return step
+
+
+def map_train_step(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """`make_train_step`, mapped over the mesh and compiled; the state's buffers are reused."""
+    return over_devices(
+        make_train_step(loss_fn, optimizer),
+        mesh,
+        (REPLICATED, REPLICATED, SHARDED, REPLICATED),
+        REPLICATED,
+        donate=(0,),
+    )
 
 
 def masked_mean_part(values: Array, valid: Array) -> tuple[Array, Array]:

@@ -10,10 +10,11 @@ import optax
 import pytest
 
 from exif_jax.checkpoints import Checkpoints
+from exif_jax.config import PretextConfig
 from exif_jax.errors import UserError
-from exif_jax.loop import Schedule, Stage, fit
-from exif_jax.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate
-from exif_jax.steps import initial_state, make_train_step
+from exif_jax.loop import Stage, fit
+from exif_jax.mapping import data_mesh, replicate
+from exif_jax.steps import initial_state, map_train_step
 
 MESH = data_mesh(jax.devices()[:1])
 
@@ -37,12 +38,7 @@ def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
     return Stage(
         state=initial_state({"x": jnp.zeros(())}, optimizer),
         frozen={},
-        step=over_devices(
-            make_train_step(loss_fn, optimizer),
-            MESH,
-            (REPLICATED, REPLICATED, SHARDED, REPLICATED),
-            REPLICATED,
-        ),
+        step=map_train_step(loss_fn, optimizer, MESH),
         mesh=MESH,
         data=grain.MapDataset.range(1000).map(load).to_iter_dataset().batch(2),
         evaluate=lambda params: {"loss": losses.pop(0)},
@@ -52,7 +48,7 @@ def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
 
 
 def schedule(steps):
-    return Schedule(steps, seed=0, log_every=1, eval_every=2, checkpoint_every=3)
+    return PretextConfig(steps=steps, log_every=1, eval_every=2, checkpoint_every=3)
 
 
 def rows(workdir):
@@ -68,7 +64,7 @@ def test_nan_stops_with_step_and_files_and_leaves_the_checkpoint(tmp_path):
     assert (report["step"], report["files"]) == (5, ["8.jpg", "9.jpg"])
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.latest() == 3
-    state = checkpoints.restore(3, replicate(stage.state, MESH), iter(stage.data))
+    state = checkpoints.restore(3, replicate(toy_stage([], []).state, MESH), iter(stage.data))
     checkpoints.close()
     assert np.isfinite(state.params["x"])
     assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
