@@ -3,6 +3,7 @@
 Nothing is pickled, and a directory needs nothing outside itself.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -55,8 +56,14 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
-    """An empty directory to fill, which takes the place of `path` once the block ends well."""
+    """An empty directory to fill, which takes the place of `path` once the block ends well.
+
+    What an earlier writer of the same directory left half-made when it was killed is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".tmp", ".old"):
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{suffix}"):
+            shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         yield temporary

@@ -53,6 +53,15 @@ def test_models_come_back_with_types_and_shapes(tmp_path):
     assert facts["format_version"] == FORMAT_VERSION
 
 
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
+    for name in (".model.abc.tmp", ".model.def.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("x")
+    with replacing_directory(tmp_path / "model") as directory:
+        (directory / "whole").write_text("y")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_file_is_replaced_at_once(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})
