@@ -14,6 +14,7 @@ import io
 import os
 import re
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from speed_report import Row, describe_machine, rows_of, table, take_turns
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from data_pipelines.pipeline import record_batches
 from data_pipelines.prepare import Options, prepare
@@ -213,65 +215,66 @@ def measure_stem(sizes: Sizes) -> list[Row]:
     return rows
 
 
-def measure_em(sizes: Sizes) -> list[Row]:
+def measure_em(sizes: Sizes, rows: int) -> list[Row]:
     """EM iterations on full covariances, five components, float64, from the same mixture.
 
     The time of one iteration is the difference between longer and shorter runs: it leaves out what
-    both programs do before and after.
+    both programs do before and after. OpenBLAS, which also does the factorisations of jaxlib on
+    CPU, takes one thread or all, whichever suits scikit-learn better: on a busy machine several
+    threads wait for each other and can be thirty times slower than one.
     """
-    rows = []
-    long = 1 + sizes.iterations
-    for count in sizes.rows:
-        rng = np.random.default_rng(0)
-        x = rng.normal(size=(count, sizes.dimension))
-        # Overlapping components: with disjoint ones the time would depend on denormal numbers.
-        responsibilities = rng.dirichlet(np.ones(5), size=count)
-        with jax.enable_x64(True):
-            start = gmm.initial_state(x, responsibilities, reg_covar=1e-3)
-            mixture = gmm.checked_mixture(start)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, sizes.dimension))
+    # Overlapping components: with disjoint ones the time would depend on denormal numbers.
+    responsibilities = rng.dirichlet(np.ones(5), size=rows)
+    start = gmm.initial_state(x, responsibilities, reg_covar=1e-3)
+    mixture = gmm.checked_mixture(start)
+    upper = mixture.precisions_cholesky
 
-            def ours(iterations: int, start: gmm.EMState = start, x: np.ndarray = x) -> Array:
-                state, _ = gmm.run_em(start, x, iterations, tolerance=0.0, reg_covar=1e-3)
-                return state.gmm.means
+    def ours(iterations: int) -> Array:
+        state, _ = gmm.run_em(start, x, iterations, tolerance=0.0, reg_covar=1e-3)
+        return state.gmm.means
 
-            upper = mixture.precisions_cholesky
-            reference = partial(
-                GaussianMixture,
-                5,
-                tol=0.0,
-                reg_covar=1e-3,
-                weights_init=mixture.weights,
-                means_init=mixture.means,
-                precisions_init=upper @ upper.swapaxes(1, 2),
-            )
-
-            def theirs(
-                iterations: int, reference: Any = reference, x: np.ndarray = x
-            ) -> np.ndarray:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", ConvergenceWarning)
-                    means: np.ndarray = reference(max_iter=iterations).fit(x).means_
-                return means
-
-            np.testing.assert_allclose(ours(long), theirs(long), rtol=1e-6, atol=1e-6)
-            tasks = {
-                (name, n): partial(run, n)
-                for name, run in (("scikit-learn", theirs), ("ours", ours))
-                for n in (1, long)
-            }
-            seconds = take_turns(
-                {f"{name} {n}": task for (name, n), task in tasks.items()}, sizes.rounds
-            )
-        shape = f"{count} x {sizes.dimension} float64, 5 components"
-        names = {name: f"EM iteration, {name}, {shape}" for name in ("scikit-learn", "ours")}
-        per_iteration = {
-            names[name]: (seconds[f"{name} {long}"] - seconds[f"{name} 1"]) / sizes.iterations
-            for name in names
-        }
-        rows += rows_of(
-            per_iteration, "ms", lambda s: 1e3 * s, {names["ours"]: names["scikit-learn"]}
+    def theirs(iterations: int) -> np.ndarray:
+        model = GaussianMixture(
+            5,
+            tol=0.0,
+            reg_covar=1e-3,
+            max_iter=iterations,
+            weights_init=mixture.weights,
+            means_init=mixture.means,
+            precisions_init=upper @ upper.swapaxes(1, 2),
         )
-    return rows
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            means: np.ndarray = model.fit(x).means_
+        return means
+
+    def seconds_with(threads: int) -> float:
+        with threadpool_limits(threads):
+            begin = time.perf_counter()
+            theirs(1)
+            return time.perf_counter() - begin
+
+    threads = min({1, os.cpu_count() or 1}, key=seconds_with)
+    long = 1 + sizes.iterations
+    with threadpool_limits(threads):
+        np.testing.assert_allclose(ours(long), theirs(long), rtol=1e-6, atol=1e-6)
+        programs = {"scikit-learn": theirs, "ours": ours}
+        tasks = {
+            f"{name} {n}": partial(run, n) for name, run in programs.items() for n in (1, long)
+        }
+        seconds = take_turns(tasks, sizes.rounds)
+    names = {
+        name: f"EM iteration, {name}, {rows} x {sizes.dimension} float64, BLAS threads: {threads}"
+        for name in programs
+    }
+    per_iteration = {
+        names[name]: (seconds[f"{name} {long}"] - seconds[f"{name} 1"]) / sizes.iterations
+        for name in programs
+    }
+    against = {names["ours"]: names["scikit-learn"]}
+    return rows_of(per_iteration, "ms", lambda s: 1e3 * s, against)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -305,12 +308,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             "pretext training": lambda: measure_pretext(sizes, records),
             "features": lambda: measure_features(sizes),
             "stem": lambda: measure_stem(sizes),
-            "EM": lambda: measure_em(sizes),
+            "EM": lambda: [row for count in sizes.rows for row in measure_em(sizes, count)],
         }
         rows = []
         for name, measure in measurements.items():
             print(f"measuring: {name} ...", flush=True)
-            rows += measure()
+            with jax.enable_x64(name == "EM"):
+                rows += measure()
     text = table(rows, machine, options.quick)
     print(f"\n{text}")
     slug = re.sub(r"[^a-z0-9]+", "_", machine["device"].lower()).strip("_")

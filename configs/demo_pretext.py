@@ -11,7 +11,7 @@ DEMO_MODEL = ModelConfig(width=16, stage_depths=(2, 1, 1, 1), mixer_hidden=64)
 def get_config() -> PretextConfig:
     """The configuration of the run."""
     return PretextConfig(
-        steps=400,
+        steps=300,
         batch_size=32,
         checkpoint_every=100,
         eval_every=100,
