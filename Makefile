@@ -25,7 +25,7 @@ help:
 
 # Started again after an interruption, every step continues or finds itself done.
 demo: .venv/installed
-	$(BIN)/python -m data_pipelines.simulated --out $(DEMO)/data --labelled 120 --test 30
+	$(BIN)/python -m data_pipelines.simulated --out $(DEMO)/data --labelled 120 --test 40
 	$(BIN)/exif-jax prepare $(DEMO)/data/photos --out $(DEMO)/records --validation-fraction 0.2
 	$(BIN)/python train.py --config=configs/demo_pretext.py \
 	    --config.data.photos=$(DEMO)/records --workdir=$(DEMO)/pretext

@@ -45,7 +45,7 @@ from exif_jax.features import extract_features, feature_functions
 from exif_jax.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 from exif_jax.pretext import init_params, make_loss
 from exif_jax.srm import srm_kernels
-from exif_jax.steps import initial_state, make_optimizer, make_train_step
+from exif_jax.steps import initial_state, make_optimizer, map_train_step
 from exif_jax.storage import write_json, write_text
 
 
@@ -148,13 +148,7 @@ def measure_pretext(sizes: Sizes, records: Records) -> list[Row]:
         config = PretextConfig(model=model, data=RecordsConfig(patches=sizes.patches))
         optimizer = make_optimizer(OptimizerConfig(), steps=1)
         params = init_params(extractor, records.targets, jax.random.key(0))
-        step = over_devices(
-            make_train_step(make_loss(extractor, records.targets, config), optimizer),
-            mesh,
-            (REPLICATED, REPLICATED, SHARDED, REPLICATED),
-            REPLICATED,
-            donate=(0,),
-        )
+        step = map_train_step(make_loss(extractor, records.targets, config), optimizer, mesh)
         state = replicate(initial_state(params, optimizer), mesh)
         tasks[name] = partial(train, step, [state], replicate(jax.random.key(1), mesh))
         if dtype != "float32":

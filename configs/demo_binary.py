@@ -10,10 +10,10 @@ from exif_jax.config import BinaryConfig, LabelledConfig, OptimizerConfig
 def get_config() -> BinaryConfig:
     """The configuration of the run."""
     return BinaryConfig(
-        steps=100,
+        steps=120,
         batch_size=32,
-        checkpoint_every=50,
-        eval_every=50,
+        checkpoint_every=40,
+        eval_every=40,
         log_every=5,
         data=LabelledConfig(patches=4, threads=2, validation_fraction=0.2),
         optimizer=OptimizerConfig(learning_rate=1e-3),
