@@ -191,14 +191,13 @@ def _check_data(x: np.ndarray, num_components: int) -> np.ndarray:
         raise ValueError(f"the data must be [rows, columns], not {x.shape}")
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(f"the data must be floats, not {x.dtype}")
-    if x.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
-        raise ValueError("float64 data need jax.enable_x64(True); or pass float32")
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if len(bad):
         raise ValueError(f"{len(bad)} rows hold NaN or infinity, the first is row {bad[0]}")
     if not 1 <= num_components <= len(x):
         raise ValueError(f"{num_components} components need at least as many rows, not {len(x)}")
-    return x
+    # As everywhere in JAX, float64 becomes float32 unless it is enabled.
+    return x if jax.config.read("jax_enable_x64") else x.astype(np.float32)
 
 
 def initial_state(
@@ -277,7 +276,8 @@ def fit(
 
     Args:
         key: of the k-means++ start; unused if `responsibilities` are given.
-        x: float [N, D], in memory of every process.
+        x: float [N, D], in memory of every process; float64 counts as float32 unless
+            `jax.enable_x64(True)` is in force.
         num_components: K.
         covariance_type: only "full".
         max_iterations: of EM.
