@@ -19,6 +19,7 @@ TINY_MODEL = [
     "--config.model.stage_depths=(1, 1, 1)",
     "--config.model.mixer_hidden=8",
 ]
+PART = "*[0-9a-f].npz"  # a finished part of the features; NAME.tmp.npz is a half-written one
 PRETEXT = ["--config=configs/pretext.py", *TINY_MODEL, "--config.log_every=1"]
 PRETEXT += ["--config.batch_size=8", "--config.data.patches=2", "--config.data.threads=2"]
 
@@ -64,9 +65,13 @@ def assert_identical(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-def kill_after_first_checkpoint(process, run):
-    """kill -9 once a checkpoint is complete; later steps are lost."""
-    while not any(folder.name.isdigit() for folder in (run / "checkpoints").glob("*")):
+def has_checkpoint(run):
+    return any(folder.name.isdigit() for folder in (run / "checkpoints").glob("*"))
+
+
+def kill_as_soon_as(ready, process, run):
+    """kill -9 once something is complete in the run's directory; what follows is lost."""
+    while not ready(run):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -77,7 +82,7 @@ def kill_after_first_checkpoint(process, run):
 def interrupted_and_whole(arguments, folder):
     """The same run killed in the middle and continued, and uninterrupted: their directories."""
     killed, whole = folder / "killed", folder / "whole"
-    kill_after_first_checkpoint(start([*arguments, f"--workdir={killed}"]), killed)
+    kill_as_soon_as(has_checkpoint, start([*arguments, f"--workdir={killed}"]), killed)
     lines = len(metrics(killed).splitlines())
     finish(start([*arguments, f"--workdir={killed}"]))
     finish(start([*arguments, f"--workdir={whole}"]))
@@ -122,6 +127,23 @@ def test_a_killed_binary_run_continues_exactly(pretext_runs, simulated, tmp_path
     arguments += ["--config.data.validation_fraction=0.34", "--config.steps=80"]
     arguments += ["--config.checkpoint_every=10", "--config.eval_every=20", "--config.log_every=1"]
     killed, whole = interrupted_and_whole(arguments, tmp_path)
+    assert metrics(killed) == metrics(whole)
+    assert_identical(arrays(killed / "detector"), arrays(whole / "detector"))
+
+
+def test_a_killed_one_class_run_continues_exactly(pretext_runs, records, tmp_path):
+    _, _, whole_pretext = pretext_runs
+    arguments = ["--config=configs/one_class.py", f"--config.extractor={whole_pretext}"]
+    arguments += [f"--config.data.photos={records}", "--config.num_components=1,2"]
+    arguments += ["--config.pca=3", "--config.batch_size=1", "--config.checkpoint_every=1"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = start([*arguments, f"--workdir={killed}"])
+    kill_as_soon_as(lambda run: any((run / "features").glob(PART)), process, killed)
+    assert not (killed / "detector").exists()
+    first = {path: path.stat().st_mtime_ns for path in (killed / "features").glob(PART)}
+    finish(start([*arguments, f"--workdir={killed}"]))
+    finish(start([*arguments, f"--workdir={whole}"]))
+    assert all(path.stat().st_mtime_ns == written for path, written in first.items())
     assert metrics(killed) == metrics(whole)
     assert_identical(arrays(killed / "detector"), arrays(whole / "detector"))
 
