@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from data_pipelines.images import ImageError, decode_image
 from exif_jax import gmm
+from exif_jax.config import to_json
 from exif_jax.errors import UserError
-from exif_jax.extractors import LoadedExtractor, check_shapes, load_extractor, model_to_json
+from exif_jax.extractors import LoadedExtractor, check_shapes, load_extractor
 from exif_jax.features import extract_features, feature_functions
 from exif_jax.heads import BinaryHead
 from exif_jax.layers import apply
@@ -181,7 +182,7 @@ def save_detector(
             "kind": kind,
             "threshold": threshold,
             "convention": "score > threshold: generated",
-            "model": model_to_json(extractor.model),
+            "model": to_json(extractor.model),
             **facts,
         },
     )

@@ -16,7 +16,6 @@ from jax import Array, lax
 from exif_jax.layers import torch_uniform
 from exif_jax.srm import srm_kernels
 
-PATCH = 64
 # Scores of queries against all keys, at most, in memory at once for one image and head.
 _ATTENTION_ENTRIES = 2**20
 

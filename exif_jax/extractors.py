@@ -1,7 +1,6 @@
 """Trained extractors on disk and in use: build, save, load, call."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from jax import Array
 
 from data_pipelines.tags import Target, targets_from_json, targets_to_json
 from data_pipelines.transforms import PATCH, normalise
-from exif_jax.config import ModelConfig, check_choice
+from exif_jax.config import ModelConfig, check_choice, to_json
 from exif_jax.errors import UserError
 from exif_jax.extractor import Extractor
 from exif_jax.layers import apply
@@ -37,12 +36,6 @@ def build_extractor(config: ModelConfig) -> Extractor:
 def model_config(facts: dict[str, Any]) -> ModelConfig:
     """The configuration of a network from its JSON form."""
     return ModelConfig(**facts | {"stage_depths": tuple(facts["stage_depths"])})
-
-
-def model_to_json(config: ModelConfig) -> dict[str, Any]:
-    """JSON form of the configuration of a network."""
-    facts: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return facts
 
 
 def check_parameters(directory: Path, params: Params, extractor: Extractor) -> None:
@@ -135,7 +128,7 @@ def save_extractor(
         directory,
         DESCRIPTION,
         params,
-        {"model": model_to_json(model), "targets": targets_to_json(targets), **facts},
+        {"model": to_json(model), "targets": targets_to_json(targets), **facts},
     )
 
 

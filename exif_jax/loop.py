@@ -135,6 +135,13 @@ def _train(
             stage.export(params, step, numbers)
         return numbers
 
+    def save(step: int) -> None:
+        # The export comes first: a checkpoint of the last step means that nothing is left to do.
+        if not stage.keep_best:
+            stage.export(to_host(state.params), step, numbers)
+        metrics_log.flush()
+        checkpoints.save(step, state, iterator)
+
     quiet = jax.process_index() != 0
     numbers: dict[str, float] = {}
     with tqdm(
@@ -154,15 +161,10 @@ def _train(
                 numbers = evaluate(step)
             if last or step % schedule.checkpoint_every == 0:
                 check(0)
-                if not stage.keep_best:
-                    stage.export(to_host(state.params), step, numbers)
-                metrics_log.flush()
-                checkpoints.save(step, state, iterator)
+                save(step)
         if schedule.steps == 0:
             numbers = evaluate(0)
-            if not stage.keep_best:
-                stage.export(to_host(state.params), 0, numbers)
-            checkpoints.save(0, state, iterator)
+            save(0)
 
 
 def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.tags import Target
+from data_pipelines.transforms import PATCH
 from exif_jax.errors import UserError
-from exif_jax.extractor import PATCH
 from exif_jax.srm import srm_kernels
 
 WIDTH, STAGE_DEPTHS, HIDDEN, INNER = 32, (4, 2, 2, 2), 128, 64

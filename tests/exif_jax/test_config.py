@@ -21,7 +21,7 @@ from exif_jax.config import (
     to_json,
 )
 from exif_jax.errors import UserError
-from exif_jax.extractors import build_extractor, model_config, model_to_json
+from exif_jax.extractors import build_extractor, model_config
 from exif_jax.steps import make_optimizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -61,7 +61,7 @@ def test_json_keeps_everything_and_flat_names_it():
 
 def test_a_model_survives_json():
     model = ModelConfig(width=4, stage_depths=(1, 2), dtype="bfloat16")
-    assert model_config(model_to_json(model)) == model
+    assert model_config(to_json(model)) == model
 
 
 def test_checks_name_the_field_and_the_remedy():
