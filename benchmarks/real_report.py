@@ -40,9 +40,9 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]
 
 def _foreseen(rule: dict[str, Any] | None) -> str:
     """The false-positive rate that the held-out photographs promise, with its 95 % interval."""
-    if rule is None:
+    if rule is None or rule["interval"] is None:
         return "n/a"
-    low, high = rule["false_positive_rate_interval"]
+    low, high = rule["interval"]
     return f"{rule['expected_rate']:.3f} [{low:.3f}, {high:.3f}]"
 
 

@@ -1,4 +1,4 @@
-"""Speed of the input pipeline, the network and the mixture on this machine.
+"""Speed of the input pipeline and the network on this machine.
 
 python benchmarks/speed.py
 
@@ -12,10 +12,7 @@ import argparse
 import dataclasses
 import io
 import os
-import re
 import tempfile
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,17 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from PIL import Image
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
-from speed_report import Row, describe_machine, rows_of, table, take_turns
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
+from speed_report import Row, describe_machine, rows_of, table, take_turns, write_results
 
 from data_pipelines.pipeline import record_batches
 from data_pipelines.prepare import Options, prepare
 from data_pipelines.records import WINDOW, Records, open_records
 from data_pipelines.simulated import make_dataset
 from data_pipelines.transforms import PATCH
-from exif_jax import gmm
 from exif_jax.config import ModelConfig, OptimizerConfig, PretextConfig, RecordsConfig
 from exif_jax.extractor import residual_convolution
 from exif_jax.extractors import build_extractor
@@ -46,7 +39,6 @@ from exif_jax.mapping import REPLICATED, SHARDED, data_mesh, over_devices, repli
 from exif_jax.pretext import init_params, make_loss
 from exif_jax.srm import srm_kernels
 from exif_jax.steps import initial_state, make_optimizer, map_train_step
-from exif_jax.storage import write_json, write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +54,6 @@ class Sizes:
         steps: pretext steps in a turn.
         images: 256x256 images whose features are computed in a turn.
         stem: patches through the stem in a turn.
-        rows: of the data of the mixture.
-        dimension: of them.
-        iterations: of EM in a turn.
         model: the network.
     """
 
@@ -76,18 +65,13 @@ class Sizes:
     steps: int
     images: int
     stem: int
-    rows: tuple[int, ...]
-    dimension: int
-    iterations: int
     model: ModelConfig
 
 
 SIZES = {
-    "cpu": Sizes(5, 64, 192, 16, 4, 1, 16, 64, (2000, 5000), 528, 2, ModelConfig()),
-    "accelerator": Sizes(7, 64, 4096, 32, 16, 10, 2048, 512, (2000, 5000), 528, 10, ModelConfig()),
-    "quick": Sizes(
-        2, 8, 16, 2, 2, 1, 2, 2, (60,), 6, 1, ModelConfig(width=4, stage_depths=(1, 1, 1))
-    ),
+    "cpu": Sizes(5, 64, 192, 16, 4, 1, 16, 64, ModelConfig()),
+    "accelerator": Sizes(7, 64, 4096, 32, 16, 10, 2048, 512, ModelConfig()),
+    "quick": Sizes(2, 8, 16, 2, 2, 1, 2, 2, ModelConfig(width=4, stage_depths=(1, 1, 1))),
 }
 
 
@@ -209,68 +193,6 @@ def measure_stem(sizes: Sizes) -> list[Row]:
     return rows
 
 
-def measure_em(sizes: Sizes, rows: int) -> list[Row]:
-    """EM iterations on full covariances, five components, float64, from the same mixture.
-
-    The time of one iteration is the difference between longer and shorter runs: it leaves out what
-    both programs do before and after. OpenBLAS, which also does the factorisations of jaxlib on
-    CPU, takes one thread or all, whichever suits scikit-learn better: on a busy machine several
-    threads wait for each other and can be thirty times slower than one.
-    """
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(rows, sizes.dimension))
-    # Overlapping components: with disjoint ones the time would depend on denormal numbers.
-    responsibilities = rng.dirichlet(np.ones(5), size=rows)
-    start = gmm.initial_state(x, responsibilities, reg_covar=1e-3)
-    mixture = gmm.checked_mixture(start)
-    upper = mixture.precisions_cholesky
-
-    def ours(iterations: int) -> Array:
-        state, _ = gmm.run_em(start, x, iterations, tolerance=0.0, reg_covar=1e-3)
-        return state.gmm.means
-
-    def theirs(iterations: int) -> np.ndarray:
-        model = GaussianMixture(
-            5,
-            tol=0.0,
-            reg_covar=1e-3,
-            max_iter=iterations,
-            weights_init=mixture.weights,
-            means_init=mixture.means,
-            precisions_init=upper @ upper.swapaxes(1, 2),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            means: np.ndarray = model.fit(x).means_
-        return means
-
-    def seconds_with(threads: int) -> float:
-        with threadpool_limits(threads):
-            begin = time.perf_counter()
-            theirs(1)
-            return time.perf_counter() - begin
-
-    threads = min({1, os.cpu_count() or 1}, key=seconds_with)
-    long = 1 + sizes.iterations
-    with threadpool_limits(threads):
-        np.testing.assert_allclose(ours(long), theirs(long), rtol=1e-6, atol=1e-6)
-        programs = {"scikit-learn": theirs, "ours": ours}
-        tasks = {
-            f"{name} {n}": partial(run, n) for name, run in programs.items() for n in (1, long)
-        }
-        seconds = take_turns(tasks, sizes.rounds)
-    names = {
-        name: f"EM iteration, {name}, {rows} x {sizes.dimension} float64, BLAS threads: {threads}"
-        for name in programs
-    }
-    per_iteration = {
-        names[name]: (seconds[f"{name} {long}"] - seconds[f"{name} 1"]) / sizes.iterations
-        for name in programs
-    }
-    against = {names["ours"]: names["scikit-learn"]}
-    return rows_of(per_iteration, "ms", lambda s: 1e3 * s, against)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures everything, prints the table and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -302,26 +224,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             "pretext training": lambda: measure_pretext(sizes, records),
             "features": lambda: measure_features(sizes),
             "stem": lambda: measure_stem(sizes),
-            "EM": lambda: [row for count in sizes.rows for row in measure_em(sizes, count)],
         }
         rows = []
         for name, measure in measurements.items():
             print(f"measuring: {name} ...", flush=True)
-            with jax.enable_x64(name == "EM"):
-                rows += measure()
+            rows += measure()
     text = table(rows, machine, options.quick)
     print(f"\n{text}")
-    slug = re.sub(r"[^a-z0-9]+", "_", machine["device"].lower()).strip("_")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"speed_{slug}"
-    write_text(path.with_suffix(".md"), f"# Speed\n\n{text}\n")
     results = {
         "quick": options.quick,
         "machine": machine,
         "sizes": dataclasses.asdict(sizes),
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    write_json(path.with_suffix(".json"), results)
+    path = write_results(options.out, "speed", f"# Speed\n\n{text}\n", machine, results)
     print(f"\nwritten: {path}.md and .json")
 
 

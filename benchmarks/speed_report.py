@@ -1,4 +1,4 @@
-"""Timing in turns, and the table, of the speed benchmark."""
+"""Timing in turns, and the tables, of the benchmarks of speed."""
 
 import dataclasses
 import datetime
@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from exif_jax.storage import write_json, write_text
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "pillow", "numpy", "scikit-learn")
 
 
@@ -25,8 +27,9 @@ class Row:
         what: is measured.
         unit: of the values.
         values: one for each turn.
-        ratios: how many times as fast as `against`, turn by turn; none for a reference.
+        ratios: to `against`, turn by turn; none for a reference.
         against: the reference.
+        digits: behind the point, of the values.
     """
 
     what: str
@@ -34,6 +37,7 @@ class Row:
     values: tuple[float, ...]
     ratios: tuple[float, ...] = ()
     against: str = ""
+    digits: int = 1
 
 
 def take_turns(tasks: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
@@ -55,6 +59,8 @@ def rows_of(
     against: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """Rows of tasks that took turns, `value` turning seconds into the unit.
+
+    Their ratios say how many times as fast a task is as its reference.
 
     Args:
         seconds: from `take_turns`.
@@ -91,35 +97,57 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[Row], machine: Mapping[str, Any], quick: bool) -> str:
-    """The results as Markdown that also reads well on a terminal."""
-    head = ("measured", "median", "unit", "slowest - fastest", "times as fast as the line above")
-    cells = [head]
+def grid(rows: Sequence[Row], compared: str = "times as fast as the line above") -> str:
+    """Rows as a Markdown table that also reads well on a terminal.
+
+    Args:
+        rows: of the table.
+        compared: what their ratios say.
+    """
+    cells = [("measured", "median", "unit", "slowest - fastest", compared)]
     for row in rows:
-        ratio = "-"
+        ratio, spread, digits = "-", "-", row.digits
         if row.ratios:
             low, high = min(row.ratios), max(row.ratios)
-            ratio = f"{np.median(row.ratios):.2f} ({low:.2f} - {high:.2f})"
-        ends = sorted((min(row.values), max(row.values)), reverse=row.unit == "ms")
-        cells.append(
-            (
-                row.what,
-                f"{np.median(row.values):.1f}",
-                row.unit,
-                f"{ends[0]:.1f} - {ends[1]:.1f}",
-                ratio,
-            )
-        )
+            ratio = f"{np.median(row.ratios):.2f}"
+            if len(row.ratios) > 1:
+                ratio += f" ({low:.2f} - {high:.2f})"
+        if len(row.values) > 1:
+            ends = sorted((min(row.values), max(row.values)), reverse=row.unit in ("ms", "s"))
+            spread = f"{ends[0]:.{digits}f} - {ends[1]:.{digits}f}"
+        cells.append((row.what, f"{np.median(row.values):.{digits}f}", row.unit, spread, ratio))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
         for line in cells
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def heading(machine: Mapping[str, Any], quick: bool) -> str:
+    """What was measured on, from `describe_machine`, and a warning if the numbers mean nothing."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     text = (
         f"{machine['device']} ({machine['devices']} x {machine['platform']}; host {machine['cpu']},"
         f" {machine['cores']} cores, load {machine['load_before']} before the start),"
-        f" {machine['date']}.\nPython {machine['python']}, {versions}.\n\n" + "\n".join(lines)
+        f" {machine['date']}.\nPython {machine['python']}, {versions}."
     )
     return ("QUICK CHECK OF THE SCRIPT: THE NUMBERS MEAN NOTHING.\n\n" if quick else "") + text
+
+
+def table(rows: Sequence[Row], machine: Mapping[str, Any], quick: bool) -> str:
+    """Heading and grid."""
+    return f"{heading(machine, quick)}\n\n{grid(rows)}"
+
+
+def write_results(
+    folder: Path, name: str, text: str, machine: Mapping[str, Any], results: Mapping[str, Any]
+) -> Path:
+    """Writes NAME_DEVICE.md and .json, and returns their path without an ending."""
+    slug = re.sub(r"[^a-z0-9]+", "_", machine["device"].lower()).strip("_")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}_{slug}"
+    write_text(path.with_suffix(".md"), text)
+    write_json(path.with_suffix(".json"), results)
+    return path

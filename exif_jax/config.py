@@ -82,11 +82,18 @@ class OneClassConfig:
     checkpoint_every: int = 64  # batches of images: finished features are saved so often
     eval_every: int = 1  # EM iterations between entries of the validation split
     log_every: int = 1  # EM iterations between entries of the training split
-    num_components: str = "5"  # or candidates to choose from by held-out likelihood: 1,2,5
+    num_components: str = "5"  # or candidates to choose from: 1-8, or 1,2,5
+    covariance_type: str = "full"  # tied, diag, spherical, low_rank; or candidates: full,low_rank
+    rank: str = "8"  # free directions of low_rank covariances; or candidates: 8,32,128
+    shrinkage: str = "none"  # or ledoit_wolf (full, tied); or candidates: none,ledoit_wolf
+    criterion: str = "heldout"  # that chooses among candidates: heldout log-likelihood, bic or aic
     pca: int = 0  # first project to that many principal components; 0: keep all dimensions
     reg_covar: float = 1e-6  # added to the diagonal of every covariance, relative to unit variance
     tolerance: float = 1e-3  # EM stops when the mean log-likelihood gains less
-    false_positive_rate: float = 0.05  # of photos, at the threshold
+    restarts: int = 1  # starts of EM, of which the likeliest result is kept
+    precision: str = "float64"  # of the mixture; or float32, as right and faster, also on TPUs
+    threshold_rule: str = "heldout_quantile"  # or fitting_percentile, the published one
+    false_positive_rate: float = 0.05  # of photos, at the threshold (published: 0.02)
     heldout_fraction: float = 0.3  # of photos, kept from fitting; half of them set the threshold
     data: PhotosConfig = field(default_factory=PhotosConfig)
 

@@ -20,6 +20,7 @@ from exif_jax.layers import apply
 from exif_jax.mapping import data_mesh, replicate
 from exif_jax.metrics import is_generated
 from exif_jax.storage import Tree, flatten, load_model, save_model
+from exif_jax.thresholds import conformal_p_values
 
 DESCRIPTION = "detector.json"
 KINDS = ("one_class", "binary")
@@ -36,6 +37,8 @@ class Detection:
         score: higher = more likely generated; None likewise.
         threshold: scores above it are called generated.
         error: why the file could not be read, or None.
+        p_value: how usual its score is among held-out photos (`Detector.p_values`); None if the
+            file could not be read or the detector has no calibration.
     """
 
     path: str
@@ -43,13 +46,15 @@ class Detection:
     score: float | None
     threshold: float
     error: str | None = None
+    p_value: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Fields for machines; `error` only where there is one."""
+        """Fields for machines; `error` and `p_value` only where there is one."""
         fields = dataclasses.asdict(self)
-        return (
-            fields if self.error is not None else {k: v for k, v in fields.items() if k != "error"}
-        )
+        for name in ("error", "p_value"):
+            if fields[name] is None:
+                del fields[name]
+        return fields
 
 
 def project(features: np.ndarray, projection: Tree) -> np.ndarray:
@@ -59,13 +64,20 @@ def project(features: np.ndarray, projection: Tree) -> np.ndarray:
     return result
 
 
-def one_class_scores(features: np.ndarray, arrays: Tree) -> np.ndarray:
-    """Minus the natural logarithm of the density of photographs at the features, float64 [n]."""
+def one_class_scores(
+    features: np.ndarray, arrays: Tree, covariance_type: str = "full"
+) -> np.ndarray:
+    """Minus the natural logarithm of the density of photographs at the features, float64 [n].
+
+    Computed in the precision of the mixture's arrays.
+    """
     if not len(features):
         return np.zeros(0)
-    with jax.enable_x64(True):
-        mixture = gmm.GaussianMixture(**arrays["gmm"])
-        return -np.asarray(gmm.log_density(mixture, project(features, arrays["projection"])))
+    double = arrays["gmm"]["means"].dtype == np.float64
+    with jax.enable_x64(double):
+        mixture = gmm.GaussianMixture.from_arrays(arrays["gmm"], covariance_type)
+        projected = project(features, arrays["projection"])
+        return -np.asarray(gmm.log_density(mixture, projected), np.float64)
 
 
 def binary_scores(features: np.ndarray, arrays: Tree) -> np.ndarray:
@@ -74,9 +86,6 @@ def binary_scores(features: np.ndarray, arrays: Tree) -> np.ndarray:
         return np.zeros(0)
     logits = apply(BinaryHead(), arrays["head"], features)
     return np.asarray(jax.nn.softmax(logits)[:, 1])
-
-
-_SCORES = {"one_class": one_class_scores, "binary": binary_scores}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +98,7 @@ class Detector:
         threshold: scores above it are called generated.
         facts: everything in detector.json: how the threshold was set, training data, versions.
         extractor: its network.
-        arrays: what turns features into scores.
+        arrays: what turns features into scores, and the calibration that p-values need, if any.
     """
 
     name: str
@@ -117,7 +126,33 @@ class Detector:
         features = extract_features(
             functions, params, map(_checked, images), limit=self.facts.get("patches", 0)
         )
-        return _SCORES[self.kind](features, self.arrays).astype(np.float32)
+        if self.kind == "binary":
+            return binary_scores(features, self.arrays).astype(np.float32)
+        kind = self.facts.get("covariance_type", "full")
+        return one_class_scores(features, self.arrays, kind).astype(np.float32)
+
+    @property
+    def heldout_photos(self) -> int:
+        """Number of photos in the calibration; 0: none, so no p-values."""
+        return len(self.arrays["calibration"]["log_density"]) if "calibration" in self.arrays else 0
+
+    def p_values(self, scores: np.ndarray) -> np.ndarray | None:
+        """Conformal p-values of scores among those of held-out photos; see `conformal_p_values`.
+
+        Args:
+            scores: float32 [n], from `score`.
+
+        Returns:
+            float64 [n], in (0, 1]; small = unlike photos. None if the detector has no calibration.
+
+        Raises:
+            ValueError: scores that are not finite.
+        """
+        if not self.heldout_photos:
+            return None
+        # Rounded like scores, so that a calibration photo equals its own score.
+        calibration = self.arrays["calibration"]["log_density"].astype(np.float32)
+        return conformal_p_values(calibration, -np.asarray(scores, np.float32))
 
     def detect(self, paths: Sequence[str | Path]) -> list[Detection]:
         """Verdicts of image files, in order; a file that cannot be read gets an `error`."""
@@ -129,15 +164,21 @@ class Detector:
             for start in range(0, len(paths), _READ_TOGETHER):
                 part = paths[start : start + _READ_TOGETHER]
                 errors: dict[int, str] = {}
-                scores = iter(self.score(_readable(part, errors)).tolist())
+                scores = self.score(_readable(part, errors))
+                p_values = self.p_values(scores)
+                scored = zip(
+                    scores.tolist(),
+                    [None] * len(scores) if p_values is None else p_values.tolist(),
+                    strict=True,
+                )
                 for index, path in enumerate(part):
                     if index in errors:
                         yield Detection(str(path), None, None, self.threshold, errors[index])
                         continue
-                    score = next(scores)
+                    score, p_value = next(scored)
                     generated = bool(is_generated([score], self.threshold)[0])
                     verdict: Literal["photo", "generated"] = "generated" if generated else "photo"
-                    yield Detection(str(path), verdict, score, self.threshold)
+                    yield Detection(str(path), verdict, score, self.threshold, p_value=p_value)
                 progress.update(len(part))
 
 
@@ -171,7 +212,9 @@ def save_detector(
         kind: `one_class` or `binary`.
         threshold: scores above it are called generated.
         extractor: its network.
-        arrays: what turns features into scores: {"projection", "gmm"} or {"head"}.
+        arrays: what turns features into scores: {"projection", "gmm"} or {"head"}. A
+            one-class detector may add {"calibration": {"log_density": float64 [n]}}, those of
+            held-out photos in ascending order, for p-values.
         facts: how the threshold was set, what it was trained on; JSON-serialisable.
     """
     save_model(
@@ -207,7 +250,11 @@ def load_detector(path: str | Path) -> Detector:
         raise UserError(f"{directory / DESCRIPTION}: kind or threshold is missing or unknown")
     extractor = load_extractor(directory)
     arrays.pop("extractor")
-    check_shapes(directory, arrays, _shapes(facts["kind"], arrays, extractor.module.feature_size))
+    try:
+        shapes = _shapes(facts, arrays, extractor.module.feature_size)
+    except ValueError as error:
+        raise UserError(f"{directory}: damaged or incomplete ({error})") from error
+    check_shapes(directory, arrays, shapes)
     resolved = directory.resolve()
     name = resolved.parent.name if resolved.name == "detector" else resolved.name
     return Detector(
@@ -220,17 +267,30 @@ def load_detector(path: str | Path) -> Detector:
     )
 
 
-def _shapes(kind: str, arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
-    """Shapes that the arrays of a detector must have together, after its extractor's."""
-    if kind == "binary":
+def _shapes(facts: dict[str, Any], arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
+    """Shapes that the arrays of a detector must have together, after its extractor's.
+
+    Raises:
+        ValueError: a one-class detector's arrays hold no mixture of its kind.
+    """
+    if facts["kind"] == "binary":
         return {"head/fc/kernel": (features, 2), "head/fc/bias": (2,)}
     given = {name: array.shape for name, array in flatten(arrays).items()}
     dimensions = given.get("projection/matrix", ())[1:]
-    components = given.get("gmm/weights", ())
+    found = {k.partition("/")[2]: shape for k, shape in given.items() if k.startswith("gmm/")}
+    mixture = gmm.array_shapes(found, facts.get("covariance_type", "full"))
     return {
         "projection/mean": (features,),
         "projection/matrix": (features, *dimensions),
-        "gmm/weights": components,
-        "gmm/means": (*components, *dimensions),
-        "gmm/precisions_cholesky": (*components, *dimensions, *dimensions),
+        **{f"gmm/{name}": shape for name, shape in mixture.items()},
+        # As wide as the projection, whatever width the mixture agrees with itself on.
+        "gmm/means": (*mixture["weights"], *dimensions),
+        **_calibration_shapes(arrays),
     }
+
+
+def _calibration_shapes(arrays: Tree) -> dict[str, tuple[int, ...]]:
+    """Older detectors have no calibration; where there is one, it is a list of numbers."""
+    name = "calibration/log_density"
+    given = flatten(arrays).get(name)
+    return {} if given is None else {name: (max(given.size, 1),)}

@@ -107,9 +107,11 @@ def shard(tree: Any, mesh: Mesh) -> Any:
     )
 
 
-def to_host(tree: Tree) -> Tree:
-    """NumPy values of replicated arrays, on every process."""
-    return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
+def to_host(tree: Any) -> Any:
+    """NumPy values of replicated arrays, on every process; host arrays stay as they are."""
+    return jax.tree.map(
+        lambda x: np.asarray(x.addressable_data(0) if isinstance(x, Array) else x), tree
+    )
 
 
 def global_index(rows: int) -> Array:

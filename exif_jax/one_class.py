@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,32 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from scipy import stats
 from tqdm import tqdm
 
 from data_pipelines.images import ImageError
 from data_pipelines.photo_sources import Photo, open_photos
 from data_pipelines.splits import split_groups
 from exif_jax import gmm
-from exif_jax.config import OneClassConfig, check_not_negative, check_positive, check_set
+from exif_jax.config import (
+    OneClassConfig,
+    check_choice,
+    check_not_negative,
+    check_positive,
+    check_set,
+)
 from exif_jax.detector import one_class_scores, project, save_detector
 from exif_jax.errors import UserError
 from exif_jax.extractors import LoadedExtractor, load_extractor
 from exif_jax.features import extract_features, feature_functions
 from exif_jax.mapping import data_mesh, replicate
-from exif_jax.plots import training_curves
+from exif_jax.plots import selection_plot, training_curves
 from exif_jax.runs import MetricsLog, open_run
 from exif_jax.storage import Tree, flatten, write_text
+from exif_jax.thresholds import (
+    ThresholdRule,
+    fitting_percentile_threshold,
+    quantile_threshold,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -73,50 +84,29 @@ def principal_projection(features: np.ndarray, dimensions: int) -> Tree:
     }
 
 
-def quantile_threshold(scores: np.ndarray, rate: float) -> dict[str, Any]:
-    """Threshold with a stated false-positive rate, from scores of photos not used to fit.
+def candidate_numbers(field: str, text: str) -> list[int]:
+    """Numbers to try: "5", "1,2,5", "1-8", or several of these.
 
-    The threshold is the k-th largest of n scores, k = floor(rate * (n + 1)). A new photo scores
-    above it with probability k / (n + 1), whatever the distribution; the rate over many new photos,
-    with this threshold, follows Beta(k, n + 1 - k).
-
-    Args:
-        scores: float [n], higher = more likely generated.
-        rate: false-positive rate wanted, in 0..1.
-
-    Returns:
-        threshold, false_positive_rate (wanted), expected_rate (k / (n + 1)), the 95 % interval of
-        the rate, and the number of photos. Where even k = 1 gives more than the rate wanted,
-        `too_few_photos` is true and the threshold is the largest score.
-
-    References:
-        Vovk, Gammerman & Shafer, "Algorithmic learning in a random world", 2005 (split conformal
-        prediction).
+    Raises:
+        UserError: anything else, with the name of the field.
     """
-    n = len(scores)
-    wanted = int(np.floor(rate * (n + 1) + 1e-9))
-    k = max(wanted, 1)
-    low, high = stats.beta.ppf([0.025, 0.975], k, n + 1 - k)
-    return {
-        "threshold": float(np.sort(scores)[::-1][k - 1]),
-        "false_positive_rate": rate,
-        "expected_rate": k / (n + 1),
-        "false_positive_rate_interval": [float(low), float(high)],
-        "photos": n,
-        "too_few_photos": wanted == 0,
-    }
-
-
-def _candidates(text: str) -> list[int]:
+    counts: set[int] = set()
     try:
-        counts = sorted({int(part) for part in text.split(",")})
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            counts |= set(range(int(first), int(last) + 1)) if dash else {int(first)}
     except ValueError as error:
         raise UserError(
-            f"config.num_components = {text!r}: give a number such as 5, or candidates 1,2,5"
+            f"config.{field} = {text!r}: give a number such as 5, or candidates such as 1,2,5 or "
+            "1-8"
         ) from error
-    if counts[0] < 1:
-        raise UserError(f"config.num_components = {text!r}: at least one component is needed")
-    return counts
+    if not counts or min(counts) < 1:
+        raise UserError(f"config.{field} = {text!r}: give numbers from 1")
+    return sorted(counts)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def _em_mesh() -> Mesh:
@@ -212,34 +202,101 @@ def _divide(photos: Sequence[Photo], config: OneClassConfig, choosing: bool) -> 
     return parts
 
 
-def _fit_mixture(
-    x: np.ndarray,
-    held: np.ndarray,
-    components: int,
-    config: OneClassConfig,
-    log: MetricsLog | None,
-) -> gmm.GaussianMixture:
-    """Runs EM; writes the history of the training and held-out rows if there is a log."""
-    mesh = _em_mesh()
-    key = jax.random.fold_in(jax.random.key(config.seed), components)
-    state = gmm.initial_state(
-        x, gmm.kmeans_responsibilities(key, x, components), config.reg_covar, mesh
-    )
-    done = 0
-    while done < config.steps:
-        part = min(config.eval_every, config.steps - done)
-        state, history = gmm.run_em(state, x, part, config.tolerance, config.reg_covar, mesh)
-        mixture = gmm.checked_mixture(state)
-        for step, value in enumerate(history.tolist(), start=done + 1):
-            if log and step % config.log_every == 0:
-                log.write(step, "train", {"loss": -value})
-        done += len(history)
-        if log and len(history):
+def _structures(config: OneClassConfig) -> list[gmm.Structure]:
+    kinds, shrinkages = _words(config.covariance_type), _words(config.shrinkage)
+    return gmm.structures(kinds, candidate_numbers("rank", config.rank), shrinkages)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The chosen mixture, and how it was chosen.
+
+    Attributes:
+        fit: to the photos to fit and those to choose by.
+        choice: of the candidates; None if there was only one.
+        table: of all candidates.
+    """
+
+    fit: gmm.Fit
+    choice: gmm.Candidate | None
+    table: tuple[gmm.Candidate, ...]
+
+
+def _fit_mixture(x: np.ndarray, parts: Parts, config: OneClassConfig, workdir: Path) -> Mixture:
+    """Chooses among the candidates, if there are several, and fits; continues what was begun.
+
+    Writes the history of the training and held-out rows.
+    """
+    key = jax.random.key(config.seed)
+    structures = _structures(config)
+    counts = candidate_numbers("num_components", config.num_components)
+    options: dict[str, Any] = {
+        "n_init": config.restarts,
+        "max_iters": config.steps,
+        "tol": config.tolerance,
+        "reg_covar": config.reg_covar,
+        "mesh": _em_mesh(),
+    }
+    choice: gmm.Candidate | None = None
+    table: tuple[gmm.Candidate, ...] = ()
+    if len(structures) * len(counts) > 1:
+        table = gmm.compare(
+            key,
+            x[parts.fit],
+            counts,
+            covariance_type=_words(config.covariance_type),
+            rank=candidate_numbers("rank", config.rank),
+            shrinkage=_words(config.shrinkage),
+            heldout=x[parts.choose],
+            checkpoint=workdir / "em" / "candidates",
+            **options,
+        )
+        for row in table:
+            _log.info("%s", row.line)
+        choice = gmm.best_of(table, config.criterion)
+        _log.info("chosen by %s: %s", config.criterion, choice.line)
+        selection_plot(table, choice, config.criterion, workdir / "selection.png")
+    candidate = choice or gmm.Candidate.of(structures[0], counts[0], x.shape[1])
+    held = x[parts.threshold]
+    saved = workdir / "em" / "final"
+    done = gmm.saved_iterations(saved)  # of all starts, one after another
+    with MetricsLog(workdir, done) as log:
+
+        def validate(step: int, mixture: gmm.GaussianMixture) -> None:
             loss = -float(np.asarray(gmm.log_density(mixture, held)).mean())
-            log.write(done, "validation", {"loss": loss})
-        if len(history) < part or bool(state.converged):
-            break
-    return gmm.checked_mixture(state)
+            log.write(step, "validation", {"loss": loss})
+
+        def observe(_: int, log_likelihood: float, mixture: gmm.GaussianMixture) -> None:
+            nonlocal done
+            done += 1
+            if done % config.log_every == 0:
+                log.write(done, "train", {"loss": -log_likelihood})
+            if done % config.eval_every == 0:
+                validate(done, mixture)
+
+        fit = gmm.fit_candidate(
+            key,
+            x[np.concatenate([parts.fit, parts.choose])],
+            candidate,
+            checkpoint=saved,
+            observe=observe,
+            **options,
+        )
+        if log.last_step("validation") < done:
+            validate(done, fit.gmm)
+    for warning in fit.warnings:
+        _log.warning("%s", warning)
+    return Mixture(fit, choice, table)
+
+
+def _threshold(
+    log_densities: np.ndarray, fitted: np.ndarray, config: OneClassConfig
+) -> ThresholdRule:
+    """The rule that the configuration names, from held-out photos or, as published, fitted ones."""
+    rate = config.false_positive_rate
+    if config.threshold_rule == "fitting_percentile":
+        return fitting_percentile_threshold(fitted, 100 * rate)
+    return quantile_threshold(log_densities, rate)
 
 
 def run(config: OneClassConfig, workdir: Path) -> None:
@@ -248,16 +305,7 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     Raises:
         UserError: the configuration, the photos, the extractor or the workdir do not fit.
     """
-    check_set("extractor", config.extractor)
-    check_set("data.photos", config.data.photos)
-    check_positive(config, "batch_size", "steps", "checkpoint_every", "eval_every", "log_every")
-    check_not_negative(config, "data.patches", "pca", "reg_covar", "tolerance")
-    if jax.process_count() > 1:
-        raise UserError("the one-class stage uses the devices of one process: start only one")
-    for name in ("false_positive_rate", "heldout_fraction"):
-        if not 0 < getattr(config, name) < 1:
-            raise UserError(f"config.{name} = {getattr(config, name)} must lie between 0 and 1")
-    candidates = _candidates(config.num_components)
+    candidates = _check(config)
     extractor = load_extractor(config.extractor)
     photos = open_photos(Path(config.data.photos))
     open_run(workdir, config, "one_class")
@@ -265,67 +313,99 @@ def run(config: OneClassConfig, workdir: Path) -> None:
         _log.info("this run is finished: %s is written", workdir / "detector")
         return
     features, positions = _features(config, extractor, photos, workdir)
-    choosing = len(candidates) > 1
-    parts = _divide([photos[i] for i in positions], config, choosing)
-    if candidates[-1] > len(parts.fit):
+    parts = _divide([photos[i] for i in positions], config, candidates > 1)
+    most = max(candidate_numbers("num_components", config.num_components))
+    if most > len(parts.fit):
         raise UserError(
             f"config.num_components = {config.num_components!r}: {len(parts.fit)} photos to fit "
             "are fewer than the components"
         )
     projection = principal_projection(features[parts.fit], config.pca)
-    x = project(features, projection)
+    dtype = np.dtype(config.precision)
+    x = project(features, projection).astype(dtype)
     try:
-        with jax.enable_x64(True):
-            table = []
-            for components in candidates if choosing else []:
-                mixture = _fit_mixture(x[parts.fit], x[parts.choose], components, config, None)
-                held = float(np.asarray(gmm.log_density(mixture, x[parts.choose])).mean())
-                table.append({"num_components": components, "heldout_log_likelihood": held})
-                _log.info("%d components: held-out log-likelihood %.3f", components, held)
-            best = max(table, key=lambda row: row["heldout_log_likelihood"], default=None)
-            chosen = int(best["num_components"]) if best else candidates[0]
-            with MetricsLog(workdir, 0) as log:
-                rows = np.concatenate([parts.fit, parts.choose])
-                mixture = _fit_mixture(x[rows], x[parts.threshold], chosen, config, log)
-        training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+        with jax.enable_x64(dtype == np.float64):
+            mixture = _fit_mixture(x, parts, config, workdir)
     except ValueError as error:
         raise UserError(f"the mixture cannot be fitted to these photos: {error}") from error
-    arrays = {
-        "projection": projection,
-        "gmm": {
-            name: np.asarray(getattr(mixture, name))
-            for name in ("weights", "means", "precisions_cholesky")
-        },
-    }
-    held_scores = one_class_scores(features[parts.threshold], arrays).astype(np.float32)
-    rule = quantile_threshold(held_scores, config.false_positive_rate)
-    if rule["too_few_photos"]:
-        _log.warning(
-            "%d held-out photos are too few for a false-positive rate of %g: the threshold is the "
-            "largest of their scores, with an expected rate of %.3g",
-            rule["photos"],
-            config.false_positive_rate,
-            rule["expected_rate"],
-        )
+    training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+    kind = mixture.fit.gmm.structure.covariance_type
+    arrays: Tree = {"projection": projection, "gmm": mixture.fit.gmm.to_arrays()}
+    fitted = np.concatenate([parts.fit, parts.choose])
+    # In the precision of scores, in which images are compared with the threshold.
+    held, known = (
+        -one_class_scores(features[rows], arrays, kind).astype(np.float32)
+        for rows in (parts.threshold, fitted)
+    )
+    rule = _threshold(held, known, config)
+    if rule.warning:
+        _log.warning("%s", rule.warning)
     save_detector(
         workdir / "detector",
         "one_class",
-        rule["threshold"],
+        -rule.threshold,
         extractor,
-        arrays,
+        {**arrays, "calibration": {"log_density": np.sort(held).astype(np.float64)}},
         {
-            "threshold_rule": "split conformal quantile of photos not used to fit",
-            "threshold_details": rule,
+            "threshold_rule": rule.summary,
+            "threshold_details": rule.to_json(),
+            "p_values": f"conformal, from calibration/log_density in model.safetensors: {len(held)}"
+            " held-out photos",
             "patches": config.data.patches,
-            "num_components": chosen,
-            "component_choice": table,
+            "covariance_type": kind,
+            "num_components": len(mixture.fit.gmm.weights),
+            "mixture": _facts(mixture),
             "training_data": {
                 "photos": config.data.photos,
-                "fitted": len(parts.fit) + len(parts.choose),
+                "fitted": len(fitted),
                 "components_chosen_by": len(parts.choose),
                 "threshold_from": len(parts.threshold),
                 "unreadable": len(photos) - len(positions),
             },
         },
     )
-    _log.info("threshold %.4f from %d held-out photos", rule["threshold"], rule["photos"])
+    shutil.rmtree(workdir / "em", ignore_errors=True)  # states of EM: the detector has the last
+    _log.info("threshold %.4f, %s", -rule.threshold, rule.summary)
+
+
+def _facts(mixture: Mixture) -> dict[str, Any]:
+    """How the mixture was fitted and chosen, for detector.json."""
+    fit, choice = mixture.fit, mixture.choice
+    return {
+        "log_likelihood": fit.log_likelihood,
+        "iterations": len(fit.history),
+        "converged": fit.converged,
+        "parameters": fit.gmm.num_parameters,
+        "rows_per_parameter": fit.rows_per_parameter,
+        "shrinkage": fit.shrinkage.tolist(),
+        "warnings": list(fit.warnings),
+        "precision": fit.gmm.means.dtype.name,
+        "candidates": [{**row.to_json(), "chosen": row is choice} for row in mixture.table],
+    }
+
+
+def _check(config: OneClassConfig) -> int:
+    """Raises a UserError for a field out of range; returns the number of candidates."""
+    check_set("extractor", config.extractor)
+    check_set("data.photos", config.data.photos)
+    check_positive(
+        config, "batch_size", "steps", "checkpoint_every", "eval_every", "log_every", "restarts"
+    )
+    check_not_negative(config, "data.patches", "pca", "reg_covar", "tolerance")
+    check_choice("criterion", config.criterion, gmm.CRITERIA)
+    check_choice("precision", config.precision, ("float64", "float32"))
+    check_choice(
+        "threshold_rule", config.threshold_rule, ("heldout_quantile", "fitting_percentile")
+    )
+    for kind in _words(config.covariance_type):
+        check_choice("covariance_type", kind, gmm.COVARIANCE_TYPES)
+    for shrinkage in _words(config.shrinkage):
+        check_choice("shrinkage", shrinkage, gmm.SHRINKAGES)
+    if jax.process_count() > 1:
+        raise UserError("the one-class stage uses the devices of one process: start only one")
+    for name in ("false_positive_rate", "heldout_fraction"):
+        if not 0 < getattr(config, name) < 1:
+            raise UserError(f"config.{name} = {getattr(config, name)} must lie between 0 and 1")
+    return len(_structures(config)) * len(
+        candidate_numbers("num_components", config.num_components)
+    )

@@ -11,11 +11,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from exif_jax import metrics
 from exif_jax.errors import UserError
 from exif_jax.evaluation import AllScores, Row, Scores
+from exif_jax.gmm import Candidate
 
 # Okabe & Ito: distinct for colour-blind readers; without their yellow, too pale for lines.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -192,6 +194,45 @@ def training_curves(metrics_path: Path, out: Path) -> Path:
             panel.set(title=f"validation: {_FAMILIES[family]}", ylim=(-0.02, 1.02))
             _finish(panel)
         figure.get_axes()[-1].set_xlabel("step")
+    return _save(figure, out)
+
+
+def selection_plot(
+    table: Sequence[Candidate], chosen: Candidate, criterion: str, out: Path
+) -> Path:
+    """Draws what a criterion says of every candidate, over the number of components.
+
+    Args:
+        table: candidates of `gmm.compare`; those that could not be fitted are left out.
+        chosen: marked.
+        criterion: `heldout`, `bic` or `aic`.
+        out: the PNG to write.
+
+    Returns:
+        `out`.
+    """
+    labels = {
+        "heldout": "held-out log-likelihood (nats a row; higher is better)",
+        "bic": "BIC (lower is better)",
+        "aic": "AIC (lower is better)",
+    }
+    sign = -1 if criterion == "heldout" else 1
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in table:
+        if math.isfinite(row.cost(criterion)):
+            point = (row.num_components, sign * row.cost(criterion))
+            lines.setdefault(row.name, []).append(point)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for (name, points), (colour, style) in zip(lines.items(), _LINES, strict=False):
+            x, y = zip(*sorted(points), strict=True)
+            axes.plot(x, y, color=colour, linestyle=style, marker="o", markersize=4, label=name)
+        best = (chosen.num_components, sign * chosen.cost(criterion))
+        axes.plot(*best, "o", markersize=13, fillstyle="none", color="black", label="chosen")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="components", ylabel=labels[criterion])
+        _finish(axes)
     return _save(figure, out)
 
 

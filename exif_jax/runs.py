@@ -112,6 +112,10 @@ class MetricsLog:
         values = [row[name] for row in self._rows if row["split"] == split and name in row]
         return min(values, default=None)
 
+    def last_step(self, split: str) -> int:
+        """Of the lines so far; 0 if there are none."""
+        return max((row["step"] for row in self._rows if row["split"] == split), default=0)
+
     def flush(self) -> None:
         """Brings everything written so far to the disk."""
         if self._writes:

@@ -13,6 +13,7 @@ from PIL import Image
 from exif_jax import cli, detect
 from exif_jax.detector import save_detector
 from exif_jax.extractors import load_extractor
+from exif_jax.thresholds import fitting_percentile_threshold, quantile_threshold
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +141,9 @@ def test_detect_prints_a_verdict_an_image(capsys, photos, detector):
     status, out, _ = run(capsys, "detect", photos, "--detector", detector)
     names = [str(path) for path in sorted(photos.iterdir())]
     lines = out.splitlines()
-    assert status == 0 and "generated if score > 0.5000" in lines[0]
-    assert [line.split() for line in lines[1:-1]] == [["generated", "0.9999", n] for n in names]
+    assert status == 0 and lines[0].split() == ["verdict", "score", "file"]
+    assert lines[1] == "(generated if score > 0.5000)"
+    assert [line.split() for line in lines[2:-1]] == [["generated", "0.9999", n] for n in names]
     assert lines[-1] == "3 images: 0 photo, 3 generated"
 
 
@@ -150,7 +152,7 @@ def test_detect_goes_on_after_a_bad_file(capsys, photos, detector, tmp_path):
     absent = tmp_path / "absent.jpg"
     status, out, err = run(capsys, "detect", photos, absent, "--detector", detector)
     assert status == 1 and "2 of 5 images could not be read" in err
-    assert [line.split()[0] for line in out.splitlines()[1:]] == [
+    assert [line.split()[0] for line in out.splitlines()[2:]] == [
         *("generated", "generated", "generated", "error", "error", "5")
     ]
     assert f"{absent}: No such file" in out
@@ -160,6 +162,66 @@ def test_detect_goes_on_after_a_bad_file(capsys, photos, detector, tmp_path):
     assert [row["verdict"] for row in rows] == ["generated", "generated", "generated", None, None]
     assert all(row["threshold"] == 0.5 for row in rows)
     assert ["error" in row for row in rows] == [row["score"] is None for row in rows]
+
+
+def one_class(directory, extractor, facts, **arrays):
+    """A one-class detector of a single standard normal."""
+    gmm = {"weights": np.ones(1), "means": np.zeros((1, 2)), "precisions_cholesky": np.eye(2)[None]}
+    projection = {"mean": np.zeros(10), "matrix": np.eye(10, 2)}
+    arrays |= {"gmm": gmm, "projection": projection}
+    save_detector(directory, "one_class", 2.5, load_extractor(extractor), arrays, facts)
+    return directory
+
+
+def test_detect_tells_how_the_threshold_was_set_and_ranks_among_held_out_photos(
+    capsys, photos, tiny_extractor, tmp_path
+):
+    held_out = np.linspace(-1e6, -1e5, 7)  # all far less likely than what is detected
+    rule = quantile_threshold(held_out, 0.05)
+    facts = {"threshold_rule": rule.summary, "threshold_details": rule.to_json()}
+    calibration = {"log_density": held_out}
+    detector = one_class(tmp_path / "run", tiny_extractor, facts, calibration=calibration)
+    (photos / "z_broken.png").write_text("no image")
+    status, out, err = run(capsys, "detect", photos, "--detector", detector)
+    heading, how, *lines, count, explanation = out.splitlines()
+    assert status == 1 and err.startswith(f"warning: {rule.warning}\n")
+    assert heading.split() == ["verdict", "score", "p-value", "file"]
+    assert how == f"(generated if score > 2.5000; {rule.summary})"
+    assert [line.split()[2] for line in lines[:3]] == ["1.0", "1.0", "1.0"]
+    # Columns stay aligned, in lines of errors too.
+    starts = {line.index(str(photos)) for line in lines}
+    assert starts == {heading.index("file")} and lines[3].startswith("error  ")
+    assert count.startswith("4 images: ")
+    assert explanation.startswith("p-value: of 7 held-out photos and the image itself, the share")
+    status, out, err = run(capsys, "detect", photos, "--detector", detector, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row.get("p_value") for row in rows] == [1, 1, 1, None] and "p_value" not in rows[3]
+    assert err.startswith("warning: 7 held-out photos are too few")
+
+
+def test_detect_warns_of_the_published_threshold(capsys, photos, tiny_extractor, tmp_path):
+    rule = fitting_percentile_threshold(np.arange(9.0))
+    facts = {"threshold_rule": rule.summary, "threshold_details": rule.to_json()}
+    detector = one_class(tmp_path / "run", tiny_extractor, facts)
+    status, out, err = run(capsys, "detect", photos, "--detector", detector)
+    assert status == 0 and err == f"warning: {rule.warning}\n"
+    assert "; set at percentile 2 of the 9 photos that were fitted)" in out.splitlines()[1]
+
+
+def test_detect_uses_detectors_of_older_versions(capsys, photos, tiny_extractor, tmp_path):
+    details = {
+        **{"threshold": 2.5, "false_positive_rate": 0.05, "expected_rate": 0.14, "photos": 6},
+        **{"false_positive_rate_interval": [0.004, 0.46], "too_few_photos": True},
+    }
+    how = "split conformal quantile of photos not used to fit"
+    facts = {"threshold_rule": how, "threshold_details": details}
+    detector = one_class(tmp_path / "run", tiny_extractor, facts)
+    status, out, err = run(capsys, "detect", photos, "--detector", detector)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1] == f"(generated if score > 2.5000; {how})"
+    assert "p-value" not in out
+    out = run(capsys, "detect", photos, "--detector", detector, "--json")[1]
+    assert all("p_value" not in json.loads(line) for line in out.splitlines())
 
 
 def test_detect_without_images_or_detector_is_an_error(capsys, detector, photos, tmp_path):

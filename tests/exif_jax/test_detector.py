@@ -15,7 +15,7 @@ from scipy.special import expit, logsumexp
 from scipy.stats import multivariate_normal
 
 import exif_jax
-from exif_jax.detector import Detection, load_detector, save_detector
+from exif_jax.detector import Detection, load_detector, one_class_scores, save_detector
 from exif_jax.errors import UserError
 from exif_jax.extractors import load_extractor
 from exif_jax.features import extract_features, feature_functions
@@ -149,6 +149,61 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
+@pytest.fixture(scope="module")
+def calibrated(tiny_extractor, images, tmp_path_factory):
+    """A one-class detector with a calibration: the log-densities of `images` in float64."""
+    extractor, arrays = load_extractor(tiny_extractor), random_arrays("one_class")
+    functions = feature_functions(extractor.module, data_mesh(jax.local_devices()))
+    features = extract_features(functions, replicate(extractor.params, functions.mesh), images)
+    arrays["calibration"] = {"log_density": np.sort(-one_class_scores(features, arrays))}
+    folder = tmp_path_factory.mktemp("calibrated") / "detector"
+    save_detector(folder, "one_class", 0.5, extractor, arrays, {})
+    return folder
+
+
+def test_p_values_rank_scores_among_the_calibration(calibrated, images):
+    detector = load_detector(calibrated)
+    n = len(images)
+    assert detector.heldout_photos == n
+    # Its own photos, scored as the run did it: the most unlike one is the first of n + 1, and a
+    # rounding of scores to float32 splits no tie with the calibration in float64.
+    scores = detector.score(images)
+    expected = (1 + np.arange(n, 0, -1)) / (n + 1)
+    np.testing.assert_array_equal(detector.p_values(scores)[np.argsort(scores)], expected)
+    further = [np.nextafter(scores.max(), np.float32(np.inf)), scores.min() - 1]
+    np.testing.assert_array_equal(detector.p_values(np.array(further)), [1 / (n + 1), 1])
+    assert detector.p_values(detector.score([])).shape == (0,)
+
+
+def test_only_a_readable_image_of_a_calibrated_detector_has_a_p_value(
+    calibrated, directory, photo, tmp_path
+):
+    detector = load_detector(calibrated)
+    bad, good = detector.detect([tmp_path / "absent.png", photo])
+    assert bad.p_value is None and "p_value" not in bad.to_json()
+    assert good.p_value == detector.p_values(np.array([good.score]))[0]
+    assert good.to_json()["p_value"] == good.p_value
+    without = load_detector(directory)
+    assert without.heldout_photos == 0
+    assert without.p_values(np.zeros(3)) is without.detect([photo])[0].p_value is None
+
+
+@pytest.mark.parametrize("name", ["calibration/log_density", "calibration/other", "calibration"])
+@pytest.mark.parametrize("shape", [(0,), (3, 2), ()])
+def test_a_misshaped_or_unknown_calibration_is_refused(directory, tmp_path, name, shape):
+    copy = shutil.copytree(directory, tmp_path / "copy")
+    edit_arrays(copy, lambda arrays: arrays.update({name: np.zeros(shape)}))
+    with pytest.raises(UserError, match=f"do not fit the model: {name} is "):
+        load_detector(copy)
+
+
+def test_a_binary_detector_has_no_calibration(tiny_extractor, tmp_path):
+    copy = write(tmp_path / "detector", "binary", tiny_extractor)
+    edit_arrays(copy, lambda arrays: arrays.update({"calibration/log_density": np.zeros(3)}))
+    with pytest.raises(UserError, match=r"calibration/log_density is \(3,\), expected nothing"):
+        load_detector(copy)
+
+
 def test_files_that_cannot_be_read_do_not_stop_the_others(directory, photo, tmp_path):
     bad = {
         "zero.jpg": (b"", "no bytes"),
@@ -197,9 +252,11 @@ def test_images_of_every_kind_get_a_verdict(directory, images, tmp_path):
     assert found[-1].score == pytest.approx(found[-2].score, rel=1e-4)
 
 
-def test_json_has_an_error_only_where_there_is_one():
+def test_json_has_an_error_or_a_p_value_only_where_there_is_one():
     good = Detection("a.jpg", "photo", 0.25, 0.5).to_json()
     assert good == {"path": "a.jpg", "verdict": "photo", "score": 0.25, "threshold": 0.5}
+    ranked = Detection("a.jpg", "photo", 0.25, 0.5, p_value=0.75).to_json()
+    assert ranked == good | {"p_value": 0.75}
     bad = Detection("b.jpg", None, None, 0.5, "no image").to_json()
     assert json.loads(json.dumps(bad)) == {
         **{"path": "b.jpg", "verdict": None, "score": None},

@@ -17,10 +17,11 @@ import exif_jax
 from data_pipelines.photo_sources import Photo
 from data_pipelines.records import open_records
 from exif_jax import one_class
-from exif_jax.config import OneClassConfig, PhotosConfig
+from exif_jax.config import OneClassConfig, PhotosConfig, to_json
 from exif_jax.detector import project
 from exif_jax.errors import UserError
-from exif_jax.one_class import _candidates, _divide, principal_projection, quantile_threshold
+from exif_jax.one_class import _divide, candidate_numbers, principal_projection
+from exif_jax.storage import write_json
 
 
 def correlated(rows, columns, seed=0):
@@ -57,51 +58,16 @@ def test_impossible_dimensions_are_refused(rows, dimensions):
         principal_projection(correlated(rows, 6), dimensions)
 
 
-@hypothesis.given(
-    st.integers(1, 400), st.floats(0.001, 0.999), st.integers(0, 2**32 - 1), st.booleans()
-)
-def test_threshold_is_the_conformal_order_statistic(n, rate, seed, ties):
-    scores = np.random.default_rng(seed).normal(size=n)
-    scores = np.round(scores) if ties else scores
-    rule = quantile_threshold(scores, rate)
-    k = round(rule["expected_rate"] * (n + 1))
-    assert (scores >= rule["threshold"]).sum() >= k
-    assert (scores > rule["threshold"]).sum() <= k - 1  # of the photos it was set by
-    if rule["too_few_photos"]:
-        assert (k, rule["threshold"]) == (1, scores.max())
-        assert rule["expected_rate"] > rate
-    else:
-        assert rule["expected_rate"] <= rate + 1e-9 < (k + 1) / (n + 1) + 1e-6
-    low, high = rule["false_positive_rate_interval"]
-    assert 0 <= low < high <= 1
-    assert (rule["photos"], rule["false_positive_rate"]) == (n, rate)
-
-
-@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (50, 0.1), (7, 0.3)])
-def test_new_photos_exceed_the_threshold_at_the_stated_rate(n, rate):
-    rng = np.random.default_rng(1)
-    trials = 4000
-    scores = rng.standard_cauchy((trials, n + 1))
-    rules = [quantile_threshold(row[:-1], rate) for row in scores]
-    above = np.mean([row[-1] > rule["threshold"] for row, rule in zip(scores, rules, strict=True)])
-    expected = rules[0]["expected_rate"]
-    assert abs(above - expected) < 4 * np.sqrt(expected * (1 - expected) / trials)
-    # Of distribution-free scores only ranks matter, so uniform ones show the spread of the rate.
-    uniform = rng.random((trials, n))
-    rates = np.array([1 - quantile_threshold(row, rate)["threshold"] for row in uniform])
-    low, high = rules[0]["false_positive_rate_interval"]
-    assert np.mean((rates >= low) & (rates <= high)) == pytest.approx(0.95, abs=0.02)
-
-
 def test_candidates_are_sorted_numbers():
-    assert _candidates("5") == [5]
-    assert _candidates("5, 1,2,2") == [1, 2, 5]
+    assert candidate_numbers("num_components", "5") == [5]
+    assert candidate_numbers("num_components", "5, 1,2,2") == [1, 2, 5]
+    assert candidate_numbers("num_components", "2-4,8") == [2, 3, 4, 8]
 
 
-@pytest.mark.parametrize("text", ["", "few", "1,,2", "1.5", "0", "-1,2"])
+@pytest.mark.parametrize("text", ["", "few", "1,,2", "1.5", "0", "-1,2", "4-2", "0-3", "1-"])
 def test_other_candidates_are_refused(text):
     with pytest.raises(UserError, match=r"config\.num_components"):
-        _candidates(text)
+        candidate_numbers("num_components", text)
 
 
 def photos(groups, heldout=()):
@@ -161,7 +127,13 @@ def test_a_run_writes_a_detector_and_says_how_it_was_made(finished, config):
     facts = json.loads((finished / "detector" / "detector.json").read_text())
     rule = facts["threshold_details"]
     assert (rule["photos"], rule["false_positive_rate"]) == (6, 0.2)
-    assert (rule["expected_rate"], rule["too_few_photos"]) == (1 / 7, False)
+    assert (rule["name"], rule["expected_rate"], rule["warning"]) == (
+        "heldout_quantile",
+        1 / 7,
+        None,
+    )
+    assert rule["log_density_threshold"] == -facts["threshold"]
+    assert len(rule["interval"]) == 2
     assert facts["training_data"] == {
         "photos": config.data.photos,
         "fitted": 18,
@@ -171,9 +143,14 @@ def test_a_run_writes_a_detector_and_says_how_it_was_made(finished, config):
     }
     assert facts["training_data"]["components_chosen_by"] > 0
     choice = {
-        row["num_components"]: row["heldout_log_likelihood"] for row in facts["component_choice"]
+        row["num_components"]: row["heldout_log_likelihood"]
+        for row in facts["mixture"]["candidates"]
     }
     assert choice.keys() == {1, 2} and facts["num_components"] == max(choice, key=choice.get)
+    chosen = [row["num_components"] for row in facts["mixture"]["candidates"] if row["chosen"]]
+    assert chosen == [facts["num_components"]]
+    assert facts["mixture"]["rows_per_parameter"] > 0
+    assert (finished / "selection.png").stat().st_size
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     train = [row["loss"] for row in rows if row["split"] == "train"]
     assert train and train == sorted(train, reverse=True)  # EM never loses likelihood
@@ -189,6 +166,46 @@ def test_the_detector_scores_held_out_photos_as_the_run_did(finished, records):
     # The threshold is one of these scores; at most the stated share lies above it.
     assert np.isclose(scores, detector.threshold, rtol=1e-4).any()
     assert (scores > detector.threshold + 1e-3).sum() <= 1
+
+
+def test_p_values_come_from_the_held_out_photos(finished, records):
+    detector, opened = exif_jax.load_detector(finished), open_records(records)
+    source = opened.source("validation")
+    images = [opened.decode(source[i])["image"] for i in range(len(source))]
+    scores = detector.score(images)
+    assert detector.heldout_photos == len(scores) == 6
+    ranks = np.array([(scores >= score - 1e-3).sum() for score in scores])
+    np.testing.assert_allclose(detector.p_values(scores), (1 + ranks) / 7, atol=1 / 7 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"covariance_type": "tied", "shrinkage": "none,ledoit_wolf"}, "tied"),
+        ({"covariance_type": "low_rank", "rank": "1,2"}, "low_rank"),
+        ({"covariance_type": "diag", "criterion": "bic", "num_components": "1-3"}, "diag"),
+        ({"precision": "float32", "restarts": 2}, "full"),
+        ({"threshold_rule": "fitting_percentile", "num_components": "1"}, "full"),
+    ],
+)
+def test_every_kind_of_mixture_makes_a_detector(config, fields, kind, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished / "features", workdir / "features")
+    fields = {"num_components": "1,2", **fields}
+    changed = dataclasses.replace(config, **fields)
+    # The features are those of the finished run: only the mixture is fitted again.
+    write_json(workdir / "config.json", {"stage": "one_class", **to_json(changed)})
+    one_class.run(changed, workdir)
+    detector = exif_jax.load_detector(workdir)
+    assert detector.facts["covariance_type"] == kind
+    assert detector.arrays["gmm"]["means"].dtype == changed.precision
+    scores = detector.score([np.zeros((70, 70, 3), np.uint8)])
+    assert np.isfinite(scores).all()
+    name = detector.facts["threshold_details"]["name"]
+    assert name == changed.threshold_rule
+    if name == "fitting_percentile":
+        assert "fitted" in detector.facts["threshold_details"]["warning"]
+    assert not (workdir / "em").exists()
 
 
 def features_of(workdir):
@@ -297,6 +314,13 @@ def test_nothing_readable_is_an_error(tiny_extractor, tmp_path):
         ({"heldout_fraction": 0.0}, r"config\.heldout_fraction = 0\.0 must lie between"),
         ({"batch_size": 0}, r"config\.batch_size = 0 must be greater than zero"),
         ({"reg_covar": -1.0}, r"config\.reg_covar = -1\.0 must not be less than zero"),
+        ({"criterion": "guess"}, r"config\.criterion = 'guess' is not known"),
+        ({"precision": "half"}, r"config\.precision = 'half' is not known"),
+        ({"covariance_type": "full,round"}, r"config\.covariance_type = 'round' is not known"),
+        ({"shrinkage": "much"}, r"config\.shrinkage = 'much' is not known"),
+        ({"threshold_rule": "mine"}, r"config\.threshold_rule = 'mine' is not known"),
+        ({"rank": "all"}, r"config\.rank = 'all': give a number"),
+        ({"restarts": 0}, r"config\.restarts = 0 must be greater than zero"),
         ({"num_components": "two"}, r"config\.num_components = 'two': give a number"),
         ({"data": PhotosConfig()}, r"config\.data\.photos is not set"),
         ({"data": PhotosConfig("nowhere")}, "nowhere: no such directory of photos or records"),

@@ -1,0 +1,181 @@
+"""The mixture as a scikit-learn estimator, and to and from scikit-learn's own."""
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as SklearnMixture
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from exif_jax.gmm import mixture
+from exif_jax.gmm.covariances import LowRank
+from exif_jax.gmm.em import fit
+from exif_jax.gmm.mixture import GaussianMixture
+
+
+class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
+    """A drop-in for scikit-learn's `GaussianMixture`, on JAX's devices.
+
+    float64 data (and integers) are computed in float64, float32 data in float32.
+
+    Args:
+        n_components: K.
+        covariance_type: `full`, `tied`, `diag`, `spherical` or `low_rank`.
+        rank: free directions of `low_rank`.
+        shrinkage: `none` or `ledoit_wolf`.
+        tol: EM has converged when the mean log-likelihood gains less.
+        reg_covar: added to the diagonal of the covariances; None: relative to the data, see `fit`.
+        max_iter: EM iterations of each start.
+        n_init: starts.
+        init_params: `kmeans` or `random`.
+        means_init: [K, D] to start from.
+        random_state: seed.
+
+    Attributes:
+        mixture_: the fitted pytree.
+        weights_, means_, covariances_: its arrays, shapes as scikit-learn's.
+        converged_, n_iter_, lower_bound_: of EM; warnings_: what `fit` found doubtful.
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        rank: int = 1,
+        shrinkage: str = "none",
+        tol: float = 1e-3,
+        reg_covar: float | None = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        means_init: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.rank = rank
+        self.shrinkage = shrinkage
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.means_init = means_init
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixtureEstimator":
+        """Fits the mixture to rows X [N, D]."""
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        with jax.enable_x64(True):
+            result = fit(
+                jax.random.key(seed),
+                X,
+                self.n_components,
+                self.covariance_type,
+                rank=self.rank if self.covariance_type == "low_rank" else 0,
+                shrinkage=self.shrinkage,
+                start=self.init_params,
+                means=self.means_init,
+                n_init=self.n_init,
+                max_iters=self.max_iter,
+                tol=self.tol,
+                reg_covar=self.reg_covar,
+                sample_weight=sample_weight,
+            )
+            self.mixture_ = jax.tree.map(np.asarray, result.gmm)
+            self.weights_, self.means_ = self.mixture_.weights, self.mixture_.means
+            self.covariances_ = np.asarray(result.gmm.covariances)
+        self.converged_, self.n_iter_ = result.converged, len(result.history)
+        self.lower_bound_ = result.log_likelihood
+        self.warnings_ = result.warnings
+        if not result.converged:
+            warnings.warn(
+                f"EM did not converge in {self.max_iter} iterations: raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def _apply(self, function: Any, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        with jax.enable_x64(True):
+            return np.asarray(function(self.mixture_, X))
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Log-density of every row, [N]."""
+        return self._apply(mixture.log_density, X)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log-density of the rows."""
+        return float(self.score_samples(X).mean())
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable component of every row, [N]."""
+        return self._apply(mixture.predict, X)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each component given the row, [N, K]."""
+        return self._apply(mixture.responsibilities, X)
+
+    def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fits, then predicts the same rows."""
+        return self.fit(X).predict(X)
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion; smaller is better."""
+        return float(self._apply(mixture.bic, X))
+
+    def aic(self, X: Any) -> float:
+        """Akaike's information criterion; smaller is better."""
+        return float(self._apply(mixture.aic, X))
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Draws rows [n, D] and their components [n]."""
+        check_is_fitted(self)
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        with jax.enable_x64(True):
+            x, labels = mixture.sample(jax.random.key(seed), self.mixture_, n_samples)
+            return np.asarray(x), np.asarray(labels)
+
+
+def from_sklearn(model: SklearnMixture) -> GaussianMixture:
+    """The mixture of a fitted `sklearn.mixture.GaussianMixture`, in its precision.
+
+    Raises:
+        NotFittedError: it is not fitted.
+    """
+    check_is_fitted(model)
+    arrays = {
+        "weights": model.weights_,
+        "means": model.means_,
+        "precisions_cholesky": model.precisions_cholesky_,
+    }
+    return GaussianMixture.from_arrays(arrays, model.covariance_type)
+
+
+def to_sklearn(gmm: GaussianMixture) -> SklearnMixture:
+    """A fitted `sklearn.mixture.GaussianMixture`; `low_rank` covariances become `full` ones."""
+    kind = gmm.structure.covariance_type
+    with jax.enable_x64(True):
+        gmm = jax.tree.map(lambda a: np.asarray(a, np.float64), gmm)
+        covariances = np.asarray(gmm.covariances)
+        if isinstance(gmm.covariance, LowRank):
+            kind = "full"
+            factors = np.linalg.inv(np.linalg.cholesky(covariances)).swapaxes(1, 2)
+        else:
+            factors = np.asarray(gmm.covariance.precisions_cholesky)  # type: ignore[attr-defined]
+    model = SklearnMixture(len(gmm.weights), covariance_type=kind)
+    model.weights_, model.means_ = np.asarray(gmm.weights), np.asarray(gmm.means)
+    model.covariances_, model.precisions_cholesky_ = covariances, factors
+    matrices = kind in ("full", "tied")
+    model.precisions_ = np.asarray(factors @ factors.swapaxes(-1, -2) if matrices else factors**2)
+    model.converged_, model.n_iter_, model.lower_bound_ = True, 0, float("nan")
+    model.n_features_in_ = gmm.means.shape[1]
+    return model

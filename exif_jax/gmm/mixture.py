@@ -1,0 +1,220 @@
+"""The mixture as a pytree: densities, responsibilities, samples and information criteria."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
+
+from exif_jax.gmm.covariances import (
+    Covariances,
+    Diagonal,
+    Full,
+    LowRank,
+    Spherical,
+    Structure,
+    Tied,
+)
+
+_CHUNK = 4096  # rows whose differences from a mean are in memory at once
+
+_CLASSES: dict[str, Any] = {
+    "full": Full,
+    "tied": Tied,
+    "diag": Diagonal,
+    "spherical": Spherical,
+    "low_rank": LowRank,
+}
+
+
+@flax.struct.dataclass
+class GaussianMixture:
+    """A mixture of Gaussians.
+
+    Attributes:
+        weights: [K], positive, summing to one.
+        means: [K, D].
+        covariance: one of `Full`, `Tied`, `Diagonal`, `Spherical`, `LowRank`.
+    """
+
+    weights: Array
+    means: Array
+    covariance: Covariances
+
+    @property
+    def covariances(self) -> Array:
+        """The covariances in scikit-learn's shape: [K, D, D], [D, D], [K, D] or [K]."""
+        return self.covariance.matrices
+
+    @property
+    def structure(self) -> Structure:
+        """Kind of the covariances."""
+        rank = self.covariance.variances.shape[-1] if isinstance(self.covariance, LowRank) else 0
+        name = next(name for name, kind in _CLASSES.items() if isinstance(self.covariance, kind))
+        return Structure(name, rank)
+
+    @property
+    def num_parameters(self) -> int:
+        """Free parameters."""
+        return self.structure.num_parameters(*self.means.shape)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays by name, flat, for storage."""
+        covariance = {name: np.asarray(a) for name, a in vars(self.covariance).items()}
+        return {
+            "weights": np.asarray(self.weights),
+            "means": np.asarray(self.means),
+            **covariance,
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, Any], covariance_type: str = "full"
+    ) -> "GaussianMixture":
+        """The inverse of `to_arrays`.
+
+        Raises:
+            ValueError: arrays are missing, or their shapes do not belong together.
+        """
+        found = {name: np.shape(a) for name, a in arrays.items()}
+        expected = array_shapes(found, covariance_type)
+        if found != expected:
+            raise ValueError(f"these arrays are no mixture of kind {covariance_type!r}: {found}")
+        names = expected.keys() - {"weights", "means"}
+        covariance = _CLASSES[covariance_type](**{name: arrays[name] for name in names})
+        return cls(arrays["weights"], arrays["means"], covariance)
+
+
+def array_shapes(
+    found: Mapping[str, tuple[int, ...]], covariance_type: str
+) -> dict[str, tuple[int, ...]]:
+    """Shapes that the arrays of a stored mixture must have together.
+
+    Args:
+        found: their shapes, of which the means say K and D, and the variances R.
+        covariance_type: of the mixture.
+
+    Raises:
+        ValueError: an unknown kind, or means that are no matrix.
+    """
+    means, variances = found.get("means", ()), found.get("variances", (0, 0))
+    if covariance_type not in _CLASSES or len(means) != 2 or len(variances) != 2:
+        raise ValueError(f"these arrays are no mixture of kind {covariance_type!r}: {found}")
+    (components, columns), rank = means, variances[1]
+    of_kind: dict[str, dict[str, tuple[int, ...]]] = {
+        "full": {"precisions_cholesky": (components, columns, columns)},
+        "tied": {"precisions_cholesky": (columns, columns)},
+        "diag": {"precisions_cholesky": (components, columns)},
+        "spherical": {"precisions_cholesky": (components,)},
+        "low_rank": {
+            "directions": (components, columns, rank),
+            "variances": (components, rank),
+            "noise": (components,),
+        },
+    }
+    return {"weights": (components,), "means": means, **of_kind[covariance_type]}
+
+
+def log_joint(gmm: GaussianMixture, x_ND: Array) -> Array:
+    """log(weight_k) + log N(x | mean_k, covariance_k), [N, K], in nats."""
+    columns = x_ND.shape[1]
+    squares = gmm.covariance.squared_distances(gmm.means, x_ND)
+    constants = jnp.log(gmm.weights) - 0.5 * (
+        gmm.covariance.log_determinants(columns) + columns * jnp.log(2 * jnp.pi)
+    )
+    return constants[None] - 0.5 * squares
+
+
+def _checked(gmm: GaussianMixture, rows: ArrayLike) -> Array:
+    x_ND = jnp.asarray(rows)
+    columns = gmm.means.shape[1]
+    if x_ND.ndim != 2 or x_ND.shape[1] != columns:
+        raise ValueError(f"the rows must be [rows, {columns}] as the mixture's, not {x_ND.shape}")
+    return x_ND.astype(jnp.result_type(gmm.means, jnp.float32))
+
+
+def _log_joint_in_chunks(gmm: GaussianMixture, x_ND: Array) -> Array:
+    rows, columns = x_ND.shape
+    whole = rows // _CHUNK * _CHUNK
+    rest = log_joint(gmm, x_ND[whole:])
+    if not whole:
+        return rest
+    chunks = x_ND[:whole].reshape(-1, _CHUNK, columns)
+    first = lax.map(lambda x: log_joint(gmm, x), chunks)
+    return jnp.concatenate([first.reshape(whole, -1), rest])
+
+
+@jax.jit
+def _log_density(gmm: GaussianMixture, x_ND: Array) -> Array:
+    return logsumexp(_log_joint_in_chunks(gmm, x_ND), axis=-1)
+
+
+@jax.jit
+def _responsibilities(gmm: GaussianMixture, x_ND: Array) -> Array:
+    return jax.nn.softmax(_log_joint_in_chunks(gmm, x_ND), axis=-1)
+
+
+def log_density(gmm: GaussianMixture, x_ND: ArrayLike) -> Array:
+    """Natural logarithm of the mixture's density at every row.
+
+    Args:
+        gmm: the mixture.
+        x_ND: [N, D], computed in the mixture's precision.
+
+    Returns:
+        [N]; differentiable in both arguments, also under jit and vmap.
+
+    Raises:
+        ValueError: rows of another width.
+    """
+    return _log_density(gmm, _checked(gmm, x_ND))
+
+
+def responsibilities(gmm: GaussianMixture, x_ND: ArrayLike) -> Array:
+    """Probability of each component given the row, [N, K]; rows sum to one."""
+    return _responsibilities(gmm, _checked(gmm, x_ND))
+
+
+def predict(gmm: GaussianMixture, x_ND: ArrayLike) -> Array:
+    """The most probable component of every row, int32 [N]."""
+    return _responsibilities(gmm, _checked(gmm, x_ND)).argmax(axis=-1)
+
+
+def sample(key: Array, gmm: GaussianMixture, count: int) -> tuple[Array, Array]:
+    """Draws rows.
+
+    Args:
+        key: a JAX key.
+        gmm: the mixture.
+        count: rows to draw.
+
+    Returns:
+        Rows [count, D], and the component of each, int32 [count].
+    """
+    of_labels, of_noise = jax.random.split(key)
+    labels = jax.random.categorical(of_labels, jnp.log(gmm.weights), shape=(count,))
+    noise = jax.random.normal(of_noise, (count, gmm.means.shape[1]), gmm.means.dtype)
+    return jnp.asarray(gmm.means)[labels] + gmm.covariance.sample(noise, labels), labels
+
+
+def bic(gmm: GaussianMixture, x_ND: ArrayLike) -> float:
+    """Bayesian information criterion on rows, in nats; smaller is better (Schwarz 1978)."""
+    return information_criterion("bic", float(log_density(gmm, x_ND).sum()), gmm, np.shape(x_ND)[0])
+
+
+def aic(gmm: GaussianMixture, x_ND: ArrayLike) -> float:
+    """Akaike's information criterion on rows, in nats; smaller is better (Akaike 1974)."""
+    return information_criterion("aic", float(log_density(gmm, x_ND).sum()), gmm, np.shape(x_ND)[0])
+
+
+def information_criterion(
+    name: str, log_likelihood: float, gmm: GaussianMixture, rows: float
+) -> float:
+    """`bic` or `aic` from the summed log-likelihood of so many rows."""
+    price = {"bic": np.log(rows), "aic": 2.0}[name]
+    return float(price * gmm.num_parameters - 2 * log_likelihood)

@@ -1,0 +1,120 @@
+"""Rows on their way to the devices: checks, layout in chunks, the part of each process."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from exif_jax.mapping import shard
+
+_CHUNK = {"cpu": 2048}  # rows whose E- and M-step are done together
+_CHUNK_ELSEWHERE = 16384
+_TILE = {"cpu": 128}  # see `linalg.scatter`; accelerators would wait for each tile's decision
+_FEWEST = 8  # rows of the smallest layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the rows of one device are divided.
+
+    Attributes:
+        chunks: number of chunks.
+        chunk: rows in each.
+        tile: see `linalg.scatter`.
+    """
+
+    chunks: int
+    chunk: int
+    tile: int
+
+    @classmethod
+    def of(cls, rows: int, platform: str) -> "Layout":
+        """A layout for at least so many rows; few different ones, so that little is compiled."""
+        tile = _TILE.get(platform, 0)
+        if rows <= (tile or 128):
+            return cls(1, max(_FEWEST, 1 << (rows - 1).bit_length()), 0)
+        unit = tile or 128
+        chunks = -(-rows // _CHUNK.get(platform, _CHUNK_ELSEWHERE))
+        return cls(chunks, -(-rows // (chunks * unit)) * unit, tile)
+
+    @property
+    def rows(self) -> int:
+        """Rows of one device, padding included."""
+        return self.chunks * self.chunk
+
+
+def checked(x: Any, sample_weight: Any = None, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as given and their weights as float64.
+
+    Args:
+        x: float [N, D]; anything in masked rows.
+        sample_weight: [N], not negative, or booleans; zero masks a row; None: all one.
+        first: number of the first row in messages.
+
+    Raises:
+        ValueError: another shape or type, NaN or infinity (says in which row), negative weights,
+            no rows.
+    """
+    x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    if x.ndim != 2:
+        raise ValueError(f"the data must be [rows, columns], not {x.shape}")
+    if not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(f"the data must be floats, not {x.dtype}")
+    if not len(x) or not x.shape[1]:
+        raise ValueError(f"the data must have rows and columns, not {x.shape}")
+    if sample_weight is None:
+        weights = np.ones(len(x))
+    else:
+        weights = np.asarray(sample_weight, np.float64)
+        if weights.shape != (len(x),):
+            raise ValueError(f"{len(x)} rows need as many weights, not {weights.shape}")
+        wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        if len(wrong):
+            raise ValueError(
+                f"weights must be finite and not negative: {len(wrong)} are not, the first is "
+                f"{weights[wrong[0]]} of row {first + wrong[0]}"
+            )
+    bad = [
+        start + np.flatnonzero(~np.isfinite(x[start : start + 8192]).all(axis=1))
+        for start in range(0, len(x), 8192)
+    ]
+    rows = np.concatenate(bad)
+    rows = rows[weights[rows] > 0]
+    if len(rows):
+        raise ValueError(
+            f"{len(rows)} rows hold NaN or infinity, the first is row {first + rows[0]}: "
+            "leave them out or give them weight 0"
+        )
+    return x, weights
+
+
+def place(x: np.ndarray, weights: np.ndarray, layout: Layout, mesh: Mesh) -> tuple[Array, Array]:
+    """This process's rows over its devices of the mesh, padded with rows of weight zero."""
+    local = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
+    rows = local * layout.rows
+    padded = np.zeros((rows, *x.shape[1:]), x.dtype)
+    padded[: len(x)] = x
+    mask = np.zeros(rows, x.dtype)
+    mask[: len(x)] = weights
+    padded[mask == 0] = 0  # masked rows may hold anything, NaN too
+    placed: tuple[Array, Array] = shard((padded, mask), mesh)
+    return placed
+
+
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether the mesh has devices of several processes; then each of them holds its own rows."""
+    return len({device.process_index for device in mesh.devices.flat}) > 1
+
+
+def gather(array: np.ndarray, mesh: Mesh) -> list[np.ndarray]:
+    """An array of every process of the mesh, in order; all of one shape and type, bit by bit."""
+    if not spans_processes(mesh):
+        return [array]
+    array = np.asarray(array, order="C")
+    # As bytes: JAX would make float32 of float64.
+    every = multihost_utils.process_allgather(np.frombuffer(array.tobytes(), np.uint8))
+    return [np.frombuffer(row.tobytes(), array.dtype).reshape(array.shape) for row in every]

@@ -1,0 +1,289 @@
+"""Choice of the number of components and of the covariances."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from tqdm import tqdm
+
+from data_pipelines.splits import split_groups
+from exif_jax.gmm.covariances import Structure
+from exif_jax.gmm.em import Fit, fit
+from exif_jax.gmm.mixture import information_criterion, log_density
+
+CRITERIA = ("heldout", "bic", "aic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One line of the table.
+
+    Attributes:
+        num_components: K.
+        covariance_type: of the covariances.
+        rank: of `low_rank`, else 0.
+        shrinkage: `none` or `ledoit_wolf`.
+        num_parameters: free parameters.
+        log_likelihood: mean over the rows that it was fitted to, in nats.
+        heldout_log_likelihood: mean over rows kept from fitting; None with the other criteria.
+        bic: Bayesian information criterion on the fitted rows; smaller is better.
+        aic: Akaike's information criterion on them; smaller is better.
+        converged: whether EM did.
+        warnings: of the fit.
+        error: why it could not be fitted, else None; then all numbers are NaN.
+    """
+
+    num_components: int
+    covariance_type: str
+    rank: int
+    shrinkage: str
+    num_parameters: int
+    log_likelihood: float = float("nan")
+    heldout_log_likelihood: float | None = None
+    bic: float = float("nan")
+    aic: float = float("nan")
+    converged: bool = False
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    @classmethod
+    def of(cls, structure: Structure, size: int, columns: int) -> "Candidate":
+        """A candidate that has not been fitted."""
+        parameters = structure.num_parameters(size, columns)
+        return cls(size, **dataclasses.asdict(structure), num_parameters=parameters)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field; None for what is no number."""
+        fields = dataclasses.asdict(self)
+        return {k: None if v != v else v for k, v in fields.items()}
+
+    @property
+    def line(self) -> str:
+        """What is known of it, in one line."""
+        start = f"{self.num_components} components, {self.name}"
+        if self.error is not None:
+            return f"{start}: {self.error}"
+        held = self.heldout_log_likelihood
+        middle = "" if held is None else f"held-out log-likelihood {held:.3f}, "
+        return f"{start}: {middle}BIC {self.bic:.6g}, AIC {self.aic:.6g}"
+
+    @property
+    def name(self) -> str:
+        """Of the covariances, such as `low_rank 8` or `full ledoit_wolf`."""
+        parts = [self.covariance_type, str(self.rank or ""), self.shrinkage.replace("none", "")]
+        return " ".join(part for part in parts if part)
+
+    @property
+    def structure(self) -> Structure:
+        """Of the covariances."""
+        return Structure(self.covariance_type, self.rank, self.shrinkage)
+
+    def cost(self, criterion: str) -> float:
+        """What the criterion minimises; infinite for a candidate that could not be fitted."""
+        values = {"bic": self.bic, "aic": self.aic}
+        if self.heldout_log_likelihood is not None:
+            values["heldout"] = -self.heldout_log_likelihood
+        value = values.get(criterion, np.nan)
+        return value if np.isfinite(value) else np.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Result of `select`.
+
+    Attributes:
+        criterion: that decided.
+        table: every candidate, in the order tried.
+        best: the chosen one.
+        fit: of the chosen one to all rows.
+    """
+
+    criterion: str
+    table: tuple[Candidate, ...]
+    best: Candidate
+    fit: Fit
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
+def structures(
+    covariance_types: str | Sequence[str],
+    ranks: int | Sequence[int],
+    shrinkages: str | Sequence[str],
+) -> list[Structure]:
+    """Every sensible combination: ranks go with `low_rank`, shrinkage with `full` and `tied`."""
+    found = []
+    for kind in _listed(covariance_types):
+        for rank in _listed(ranks) if kind == "low_rank" else [0]:
+            for shrinkage in _listed(shrinkages) if kind in ("full", "tied") else ["none"]:
+                found.append(Structure(kind, rank, shrinkage))
+    return found
+
+
+def compare(
+    key: Array,
+    x: np.ndarray,
+    num_components: int | Iterable[int],
+    *,
+    covariance_type: str | Sequence[str] = "full",
+    rank: int | Sequence[int] = 8,
+    shrinkage: str | Sequence[str] = "none",
+    heldout: np.ndarray | None = None,
+    checkpoint: Path | None = None,
+    **options: Any,
+) -> tuple[Candidate, ...]:
+    """Fits every candidate.
+
+    Args:
+        key: a JAX key.
+        x: float [N, D], to fit.
+        num_components: one number, or all to try.
+        covariance_type: one, or all to try.
+        rank: of `low_rank`, one or all to try.
+        shrinkage: of `full` and `tied`, one or all to try.
+        heldout: float [n, D], for the held-out log-likelihood; None: none.
+        checkpoint: directory that keeps what was fitted before an interruption.
+        **options: of `fit`, the same for every candidate.
+
+    Returns:
+        A row each; one that cannot be fitted has an `error`.
+    """
+    pairs = list(
+        itertools.product(structures(covariance_type, rank, shrinkage), _listed(num_components))
+    )
+    rows = []
+    for structure, size in tqdm(pairs, desc="mixtures", unit="fit", disable=None):
+        name = f"{structure.covariance_type}_{structure.rank}_{structure.shrinkage}_{size}"
+        saved = checkpoint / name if checkpoint else None
+        of_size = jax.random.fold_in(key, size)
+        rows.append(
+            _candidate(of_size, x, heldout, size, structure, {**options, "checkpoint": saved})
+        )
+    return tuple(rows)
+
+
+def best_of(table: Sequence[Candidate], criterion: str) -> Candidate:
+    """The candidate that a criterion prefers.
+
+    Raises:
+        ValueError: an unknown criterion, or no candidate could be fitted.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion {criterion!r} is not known: choose {', '.join(CRITERIA)}")
+    if not table:
+        raise ValueError("there is no candidate: give at least one number of components")
+    best = min(table, key=lambda row: row.cost(criterion))
+    if not np.isfinite(best.cost(criterion)):
+        errors = sorted({row.error or "not finite" for row in table})
+        raise ValueError(f"no candidate could be fitted: {'; '.join(errors)}")
+    return best
+
+
+def fit_candidate(key: Array, x: np.ndarray, candidate: Candidate, **options: Any) -> Fit:
+    """`fit` of a candidate to rows, from the start that `compare` with this key gave it."""
+    of_size = jax.random.fold_in(key, candidate.num_components)
+    structure = dataclasses.asdict(candidate.structure)
+    return fit(of_size, x, candidate.num_components, **structure, **options)
+
+
+def select(
+    key: Array,
+    x: np.ndarray,
+    num_components: int | Iterable[int] = range(1, 9),
+    criterion: str = "heldout",
+    *,
+    covariance_type: str | Sequence[str] = "full",
+    rank: int | Sequence[int] = 8,
+    shrinkage: str | Sequence[str] = "none",
+    heldout: np.ndarray | None = None,
+    heldout_fraction: float = 0.2,
+    groups: Sequence[object] | None = None,
+    **options: Any,
+) -> Selection:
+    """Fits candidates, compares them, and fits the best one to all rows.
+
+    Args:
+        key: a JAX key.
+        x: float [N, D].
+        num_components: one number, or all to try, such as `range(1, 9)`.
+        criterion: `heldout`: highest log-likelihood of rows that were not fitted; `bic` or `aic`:
+            lowest on all rows. The last two assume many more rows than parameters.
+        covariance_type: one, or all to try.
+        rank: of `low_rank`, one or all to try.
+        shrinkage: of `full` and `tied`, one or all to try.
+        heldout: rows to compare by; None: a part of `x`.
+        heldout_fraction: that part.
+        groups: of the rows of `x`, never divided by it (windows of one photo, photos of one
+            camera); None: every row by itself.
+        **options: of `fit`, the same for every candidate.
+
+    Returns:
+        The table, the choice, and the fit to all rows (`x` and `heldout` together).
+
+    Raises:
+        ValueError: unknown criterion, or no candidate can be fitted.
+    """
+    x = np.asarray(x)
+    if groups is not None and len(groups) != len(x):
+        raise ValueError(f"{len(x)} rows need as many groups, not {len(groups)}")
+    fitted, everything = x, x
+    if criterion != "heldout":
+        heldout = None
+    elif heldout is not None:
+        everything = np.concatenate([x, heldout])
+    else:
+        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+        names = [str(group) for group in (range(len(x)) if groups is None else groups)]
+        held = np.array(split_groups(names, heldout_fraction, seed))
+        if held.all() or not held.any():
+            raise ValueError(
+                f"{len(x)} rows cannot be divided at heldout_fraction = {heldout_fraction}"
+            )
+        fitted, heldout = x[~held], x[held]
+    table = compare(
+        key,
+        fitted,
+        num_components,
+        covariance_type=covariance_type,
+        rank=rank,
+        shrinkage=shrinkage,
+        heldout=heldout,
+        **options,
+    )
+    best = best_of(table, criterion)
+    return Selection(criterion, table, best, fit_candidate(key, everything, best, **options))
+
+
+def _candidate(
+    key: Array,
+    x: np.ndarray,
+    heldout: np.ndarray | None,
+    size: int,
+    structure: Structure,
+    options: dict[str, Any],
+) -> Candidate:
+    row = Candidate.of(structure, size, x.shape[1])
+    try:
+        result = fit(key, x, size, **dataclasses.asdict(structure), **options)
+    except ValueError as error:
+        return dataclasses.replace(row, error=str(error))
+    total = result.log_likelihood * result.rows
+    held = None
+    if heldout is not None:
+        held = float(np.asarray(log_density(result.gmm, heldout), np.float64).mean())
+    return dataclasses.replace(
+        row,
+        log_likelihood=result.log_likelihood,
+        heldout_log_likelihood=held,
+        bic=information_criterion("bic", total, result.gmm, result.rows),
+        aic=information_criterion("aic", total, result.gmm, result.rows),
+        converged=result.converged,
+        warnings=result.warnings,
+    )

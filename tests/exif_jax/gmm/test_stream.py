@@ -1,0 +1,349 @@
+"""Fits of chunks: as in memory, or stepwise; killed ones, several processes."""
+
+import functools
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grain.python as grain
+import jax
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from exif_jax import gmm
+from exif_jax.gmm.covariances import COVARIANCE_TYPES
+from exif_jax.gmm.stream import blocks
+from exif_jax.mapping import data_mesh
+
+ROOT = Path(__file__).resolve().parents[3]
+ALL = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+
+
+def assert_same_fit(a, b, rtol=1e-7):
+    np.testing.assert_allclose(a.history, b.history, rtol=1e-9)
+    compare = functools.partial(np.testing.assert_allclose, rtol=rtol, atol=1e-9)
+    compare(a.gmm.weights, b.gmm.weights)
+    compare(a.gmm.means, b.gmm.means)
+    compare(a.gmm.covariances, b.gmm.covariances)
+    assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-9)
+    assert (a.converged, a.rows, a.warnings) == (b.converged, b.rows, b.warnings)
+
+
+@ALL
+def test_a_memory_mapped_array_is_fitted_as_in_memory(kind, x, fit, fit_stream, tmp_path):
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert_same_fit(fit_stream(mapped, 3, kind), fit(x, 3, kind))
+
+
+def test_uneven_chunks_are_fitted_as_in_memory(x, fit, fit_stream):
+    chunks = np.split(x, [1, 70, 72, 150])
+    assert_same_fit(fit_stream(chunks), fit(x))
+
+
+def test_chunks_with_weights(x, fit, fit_stream):
+    weights = np.random.default_rng(0).uniform(0.5, 2, size=len(x))
+    weights[60:100] = 0
+    rows = np.where(weights[:, None] > 0, x, np.nan)
+    cuts = [1, 70, 90, 150]  # one chunk is masked as a whole
+    chunks = list(zip(np.split(rows, cuts), np.split(weights, cuts), strict=True))
+    assert_same_fit(fit_stream(chunks), fit(x, sample_weight=weights))
+
+
+@pytest.mark.parametrize("iterable", [False, True])
+def test_a_grain_data_set(iterable, x, fit, fit_stream):
+    chunks = grain.MapDataset.source(x).batch(50)
+    assert_same_fit(fit_stream(chunks.to_iter_dataset() if iterable else chunks), fit(x))
+
+
+def test_eight_devices(x, fit, fit_stream):
+    assert_same_fit(fit_stream(x, mesh=data_mesh(), block_rows=8), fit(x))
+
+
+def test_shrinkage(x, fit, fit_stream):
+    options = {"shrinkage": "ledoit_wolf", "observe": lambda *_: None}
+    streamed, whole = fit_stream(x, **options), fit(x, **options)
+    assert_same_fit(streamed, whole)
+    np.testing.assert_allclose(streamed.shrinkage, whole.shrinkage, rtol=1e-7)
+    assert whole.shrinkage.min() > 0
+
+
+def test_given_means_and_an_observer(x, centres, fit, fit_stream):
+    seen = []
+    result = fit_stream(x, means=centres, observe=lambda *call: seen.append(call))
+    assert_same_fit(result, fit(x, means=centres))
+    assert [call[0] for call in seen] == list(range(1, len(result.history) + 1))
+    np.testing.assert_array_equal([call[1] for call in seen], result.history)
+    jax.tree.map(np.testing.assert_array_equal, seen[-1][2], result.gmm)
+
+
+@pytest.mark.parametrize("lengths", [[10], [3, 3, 3], [1, 20, 2], [8, 8]])
+def test_blocks_are_of_one_length_but_for_the_last(lengths):
+    numbers = np.arange(sum(lengths), dtype=float)[:, None]
+    found = list(blocks(np.split(numbers, np.cumsum(lengths)[:-1]), 4))
+    assert [len(rows) for rows, _ in found[:-1]] == [4] * (len(found) - 1)
+    assert 0 < len(found[-1][0]) <= 4
+    np.testing.assert_array_equal(np.concatenate([rows for rows, _ in found]), numbers)
+
+
+def with_nan(x):
+    return np.where(np.arange(len(x))[:, None] == 100, np.nan, x)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "options", "message"),
+    [
+        (lambda x: (part for part in [x]), {}, "can be read only once: give a list"),
+        (lambda x: iter([x]), {}, "can be read only once"),
+        (lambda x: [], {}, "no chunks"),
+        (lambda x: [x, x[:0]], {}, "chunk 1 has no rows"),
+        (lambda x: [x, x[:, :3]], {}, "chunk 1 has 3 columns of float64, the first had 4"),
+        (lambda x: [x, x[0]], {}, r"must be \[rows, columns\]"),
+        (lambda x: [x, x.astype(int)], {}, "must be floats"),
+        (lambda x: np.split(with_nan(x), [60]), {}, "first is row 100"),
+        (lambda x: [(x, -np.ones(len(x)))], {}, "not negative"),
+        (
+            lambda x: [x, x.astype(np.float32)],
+            {},
+            "4 columns of float32, the first had 4 of float64",
+        ),
+        (lambda x: [(x, np.zeros(len(x)))], {}, "every row is masked"),
+        (lambda x: [x[:1], x[1:2]], {}, "3 components need at least as many rows, not 2"),
+        (lambda x: [x], {"kind": "round"}, "'round' is not known"),
+        (lambda x: [x], {"kind": "diag", "shrinkage": "ledoit_wolf"}, "shrinkage is for"),
+        (lambda x: [x], {"start": "best"}, "start 'best'"),
+        (lambda x: [x], {"means": np.zeros((2, 4))}, r"means must be \[3, 4\]"),
+    ],
+)
+def test_bad_input_is_refused_with_one_message(chunks, options, message, x, fit_stream):
+    with pytest.raises(ValueError, match=message):
+        fit_stream(chunks(x), **options)
+
+
+# Stepwise
+
+
+@pytest.fixture(scope="module")
+def stepwise(one_device):
+    def run(chunks, num_components=3, kind="full", *, key=0, **options):
+        options = {
+            "mesh": one_device,
+            "block_rows": 64,
+            "rank": 2 if kind == "low_rank" else 0,
+        } | options
+        return gmm.fit_stepwise(jax.random.key(key), chunks, num_components, kind, **options)
+
+    return run
+
+
+@ALL
+def test_one_block_is_one_iteration_of_em(kind, x, fit, stepwise):
+    once = stepwise(iter([x]), 3, kind, block_rows=256)
+    exact = fit(x, 3, kind, max_iters=1, observe=lambda *_: None)
+    np.testing.assert_allclose(once.history, exact.history, rtol=1e-9)
+    np.testing.assert_allclose(once.gmm.means, exact.gmm.means, rtol=1e-8)
+    np.testing.assert_allclose(once.gmm.covariances, exact.gmm.covariances, rtol=1e-7, atol=1e-9)
+    assert once.rows == len(x) and not once.converged
+
+
+@ALL
+def test_a_few_passes_come_near_the_optimum(kind, fit, stepwise, random_mixture):
+    rows = np.asarray(gmm.sample(jax.random.key(1), random_mixture(kind, spread=6.0), 161)[0])
+    optimum = fit(rows, 3, kind)
+    passes = stepwise(itertools.chain.from_iterable(itertools.repeat([rows], 12)), 3, kind)
+    first = stepwise([rows[:64]], 3, kind)
+    reached, at_first = (
+        float(gmm.log_density(found.gmm, rows).mean()) for found in (passes, first)
+    )
+    assert len(passes.history) == 12 * len(rows) // 64 + 1
+    assert reached > optimum.log_likelihood - 0.03
+    assert reached > at_first
+
+
+def test_weights_and_masked_blocks(x, stepwise):
+    hole = np.full((64, 4), np.nan)
+    mask = np.concatenate([np.ones(64), np.zeros(64), np.ones(97)])
+    a = stepwise([(np.concatenate([x[:64], hole, x[64:]]), 3 * mask)])
+    b = stepwise([x])
+    np.testing.assert_allclose(a.history, b.history, rtol=1e-9)
+    np.testing.assert_allclose(a.gmm.means, b.gmm.means, rtol=1e-8)
+    assert a.rows == b.rows == len(x)
+
+
+def test_an_interrupted_stepwise_fit_continues_exactly(x, stepwise, stop_after, tmp_path):
+    path, chunks = tmp_path / "state", [x, x[::-1], x]
+    whole = stepwise(iter(chunks))
+    with pytest.raises(KeyboardInterrupt):
+        stepwise(iter(chunks), checkpoint=path, observe=stop_after(4))
+    seen = []
+    again = stepwise(iter(chunks), checkpoint=path, observe=lambda done, *_: seen.append(done))
+    # The fourth was told but not yet saved.
+    assert seen == list(range(4, len(whole.history) + 1))
+    np.testing.assert_array_equal(again.history, whole.history)
+    jax.tree.map(np.testing.assert_array_equal, again.gmm, whole.gmm)
+    assert again.log_likelihood == whole.log_likelihood and again.rows == whole.rows
+
+
+@pytest.mark.parametrize(
+    ("chunks", "options", "message"),
+    [
+        (lambda x: [x], {"decay": 0.5}, r"decay = 0.5 must lie in \(0.5, 1\]"),
+        (lambda x: [x], {"decay": 1.1}, "decay = 1.1"),
+        (lambda x: [x], {"decay": np.nan}, "decay = nan"),
+        (lambda x: [(x, np.zeros(len(x)))], {}, "every row is masked"),
+        (lambda x: [], {}, "no chunks"),
+        (lambda x: [x[:2]], {}, "3 components need at least as many rows, not 2"),
+    ],
+)
+def test_bad_stepwise_input_is_refused(chunks, options, message, x, stepwise):
+    with pytest.raises(ValueError, match=message):
+        stepwise(chunks(x), **options)
+
+
+# Processes
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+from exif_jax import gmm
+from exif_jax.mapping import data_mesh
+
+data, pause, *pairs = sys.argv[1:]
+rows = np.load(data, mmap_mode="r")
+for checkpoint, out in zip(pairs[::2], pairs[1::2]):
+    result = gmm.fit_stream(
+        jax.random.key(0), rows, 3, tol=0.0, max_iters=30, block_rows=64,
+        mesh=data_mesh(jax.devices()[:1]), checkpoint=Path(checkpoint),
+        observe=lambda *_: time.sleep(float(pause)),
+    )
+    np.savez(out, history=result.history, **result.gmm.to_arrays())
+"""
+
+
+def environment(**variables):
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "True",  # compiles sooner
+        **variables,
+    }
+
+
+def run_script(script, *arguments, **variables):
+    return subprocess.Popen(
+        [sys.executable, str(script), *map(str, arguments)],
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+
+
+def iterations_saved(path):
+    try:
+        return len(load_file(path)["history"])
+    except (FileNotFoundError, SafetensorError):
+        return 0
+
+
+def test_a_killed_fit_continues_exactly(x, tmp_path):
+    script, data = tmp_path / "script.py", tmp_path / "x.npy"
+    script.write_text(KILLED)
+    np.save(data, x)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = run_script(script, data, 0.05, killed, tmp_path / "never.npz")
+    while iterations_saved(killed) < 5:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert 5 <= iterations_saved(killed) < 30
+    outputs = [tmp_path / "killed.npz", tmp_path / "whole.npz"]
+    finish(run_script(script, data, 0, killed, outputs[0], whole, outputs[1]))
+    a, b = map(np.load, outputs)
+    assert len(a["history"]) == 30
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+TWO = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+address, process, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+jax.distributed.initialize(address, 2, process)
+from exif_jax import gmm
+
+rows, centres = np.load(folder / "x.npy"), np.load(folder / "means.npy")
+mine, key = np.split(rows, [100])[process], jax.random.key(0)
+streamed = dict(means=centres, block_rows=16, checkpoint=folder / "state")
+results = {
+    "fit": gmm.fit(key, mine, 3, means=centres),
+    "seeded": gmm.fit(key, mine, 3),
+    "half": gmm.fit_stream(key, np.split(mine, [30]), 3, max_iters=4, **streamed),
+    "stream": gmm.fit_stream(key, np.split(mine, [30]), 3, **streamed),
+}
+for name, result in results.items():
+    np.savez(
+        folder / f"{name}_{process}.npz", history=result.history, rows=result.rows,
+        log_likelihood=result.log_likelihood, **result.gmm.to_arrays(),
+    )
+"""
+
+
+def test_two_processes_fit_as_one(x, centres, fit, tmp_path):
+    (tmp_path / "script.py").write_text(TWO)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "means.npy", centres)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    processes = [
+        run_script(
+            tmp_path / "script.py",
+            address,
+            index,
+            tmp_path,
+            XLA_FLAGS="--xla_force_host_platform_device_count=2",
+            # Both compile, so that neither waits for the other longer than gloo allows (30 s).
+            JAX_ENABLE_COMPILATION_CACHE="0",
+        )
+        for index in range(2)
+    ]
+    for process in processes:
+        finish(process)
+    one = fit(x, means=centres)
+    expected = one.gmm.to_arrays() | {"history": one.history, "rows": one.rows}
+    expected["log_likelihood"] = one.log_likelihood
+    for name, process in itertools.product(("fit", "stream"), range(2)):
+        found = np.load(tmp_path / f"{name}_{process}.npz")
+        assert set(found) == set(expected)
+        for field, value in expected.items():
+            np.testing.assert_allclose(
+                found[field], value, rtol=1e-7, atol=1e-9, err_msg=f"{name} {process} {field}"
+            )
+    for name in ("fit", "seeded", "half", "stream"):
+        a, b = (np.load(tmp_path / f"{name}_{process}.npz") for process in range(2))
+        for field in a:
+            np.testing.assert_array_equal(a[field], b[field], err_msg=f"{name} {field}")
+    assert len(np.load(tmp_path / "half_0.npz")["history"]) == 4
+    assert np.load(tmp_path / "seeded_0.npz")["log_likelihood"] > one.log_likelihood - 1
