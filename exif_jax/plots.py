@@ -200,16 +200,17 @@ def training_curves(metrics_path: Path, out: Path) -> Path:
 def selection_plot(
     table: Sequence[Candidate], chosen: Candidate, criterion: str, out: Path
 ) -> Path:
-    """Draws what a criterion says of every candidate, over the number of components.
+    """Writes `selection_curves` to a PNG; returns its path."""
+    return _save(selection_curves(table, chosen, criterion), out)
+
+
+def selection_curves(table: Sequence[Candidate], chosen: Candidate, criterion: str) -> Figure:
+    """What a criterion says of every candidate, over the number of components.
 
     Args:
         table: candidates of `gmm.compare`; those that could not be fitted are left out.
         chosen: marked.
         criterion: `heldout`, `bic` or `aic`.
-        out: the PNG to write.
-
-    Returns:
-        `out`.
     """
     labels = {
         "heldout": "held-out log-likelihood (nats a row; higher is better)",
@@ -233,7 +234,7 @@ def selection_plot(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="components", ylabel=labels[criterion])
         _finish(axes)
-    return _save(figure, out)
+    return figure
 
 
 def _family(name: str) -> str | None:

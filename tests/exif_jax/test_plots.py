@@ -8,7 +8,15 @@ from PIL import Image
 
 from exif_jax.errors import UserError
 from exif_jax.evaluation import Row, Scores
-from exif_jax.plots import plot_evaluation, roc_curves, score_histograms, training_curves
+from exif_jax.gmm import Candidate, Structure
+from exif_jax.plots import (
+    plot_evaluation,
+    roc_curves,
+    score_histograms,
+    selection_curves,
+    selection_plot,
+    training_curves,
+)
 
 
 def some_scores(n_sets: int) -> dict[str, Scores]:
@@ -53,6 +61,27 @@ def test_histograms_count_every_image_and_mark_the_threshold() -> None:
         filled = [patch for patch in axes.patches if hasattr(patch, "get_height")]
         assert sum(bar.get_height() for bar in filled) == pytest.approx(2)  # 1 a class
         assert axes.lines[0].get_xdata()[0] == 0.25
+
+
+def test_selection_shows_every_fitted_candidate_and_marks_the_choice(tmp_path: Path) -> None:
+    table = [
+        dataclasses.replace(
+            Candidate.of(structure, size, 6), heldout_log_likelihood=-10.0 + size, bic=7.0 - size
+        )
+        for structure in (Structure("full"), Structure("low_rank", 2))
+        for size in (1, 2, 3)
+    ]
+    table.append(dataclasses.replace(Candidate.of(Structure("tied"), 9, 6), error="too few rows"))
+    (axes,) = selection_curves(table, table[2], "heldout").get_axes()
+    full, low_rank, mark = axes.lines
+    assert [line.get_label() for line in axes.lines] == ["full", "low_rank 2", "chosen"]
+    assert full.get_xydata().tolist() == [[1, -9], [2, -8], [3, -7]]
+    assert tuple(low_rank.get_ydata()) == tuple(full.get_ydata())
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (3, -7.0)
+    (axes,) = selection_curves(table, table[2], "bic").get_axes()
+    assert list(axes.lines[0].get_ydata()) == [6, 5, 4]  # lower is better, and shown as it is
+    with Image.open(selection_plot(table, table[2], "bic", tmp_path / "plot.png")) as image:
+        assert image.width >= 600
 
 
 def test_equal_scores_and_a_threshold_among_them_can_be_drawn() -> None:
