@@ -6,12 +6,14 @@ DIR is the work directory of real_photos.py, of which this needs the extractors,
 test images, nothing more; DATA as there. Mixtures of every kind are fitted to the features of the
 photographs for training, whole cameras are kept for the held-out likelihood, others set the
 threshold, others again are tested against generated images. The tables and the plot go to
-results/few_photos beside this file (`--out`). Features are kept in DIR/few_photos.
+results/few_photos beside this file (`--out`). Started again, it continues: features and finished
+rows are kept in DIR/few_photos.
 """
 
 import argparse
 import dataclasses
 import itertools
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -38,25 +40,27 @@ from exif_jax.extractors import load_extractor
 from exif_jax.features import FeatureFunctions, Params, feature_functions, limit_patches
 from exif_jax.mapping import data_mesh, replicate, shard
 from exif_jax.one_class import principal_projection
-from exif_jax.storage import write_json, write_text
+from exif_jax.storage import read_json, write_json, write_text
 from exif_jax.thresholds import quantile_threshold
 
 CONDITION = "equalised"
 PATCHES = 8  # of each window, as in real_photos.py
 FALSE_POSITIVES = 0.05
+_log = logging.getLogger("few_photos")
+
 _TOGETHER = 32  # images whose features are computed at once
 
 # Without a projection all candidates are densities of the same numbers, so that their held-out
 # likelihoods can be compared; behind different projections they cannot.
 WHOLE = (
     ("full", 0, "none", (1, 2, 5)),
-    ("full", 0, "ledoit_wolf", (1, 2, 5)),
-    ("tied", 0, "none", (2, 5)),
-    ("diag", 0, "none", (1, 2, 5)),
-    ("spherical", 0, "none", (1, 5)),
+    ("full", 0, "ledoit_wolf", (1, 5)),
+    ("tied", 0, "none", (5,)),
+    ("diag", 0, "none", (1, 5)),
+    ("spherical", 0, "none", (5,)),
     *(("low_rank", rank, "none", (1, 2, 5)) for rank in (8, 32, 128)),
 )
-PROJECTED = (("full", 0, "none", (1, 2, 5)), ("diag", 0, "none", (1, 5)))
+PROJECTED = (("full", 0, "none", (1, 5)), ("diag", 0, "none", (1,)))
 PROJECTIONS = (16, 64, 256)
 
 
@@ -151,48 +155,71 @@ def test_files(plan: Plan, data: Path, work: Path) -> list[Path]:
 
 
 def judge(
-    name: str, extractor: str, pca: int, of: Features, comparison: Comparison, kinds: Any
+    work: Path, extractor: str, pca: int, of: Features, comparison: Comparison
 ) -> list[dict[str, Any]]:
-    """Fits candidates behind one projection; rows of likelihood, AUROC and error rates."""
+    """Fits the candidates behind one projection; rows of likelihood, AUROC and error rates.
+
+    Finished rows are kept in DIR/few_photos/rows.
+    """
     projection = principal_projection(of.fit, pca)
     x, held, test = (project(part, projection) for part in (of.fit, of.held, of.test))
     apart = np.array(split_groups(list(map(str, of.cameras)), 0.25, 1))
-    key = jax.random.key(0)
     rows = []
-    for kind, rank, shrinkage, sizes in tqdm(kinds, desc=name, disable=None):
-        for candidate in gmm.compare(
-            key,
-            x[~apart],
-            sizes,
-            covariance_type=kind,
-            rank=rank,
-            shrinkage=shrinkage,
-            heldout=x[apart],
-        ):
-            fit = gmm.fit_candidate(key, x, candidate)
-            score = {
-                n: -np.asarray(gmm.log_density(fit.gmm, z))
-                for n, z in (("held", held), ("test", test))
-            }
-            rule = quantile_threshold(-score["held"], FALSE_POSITIVES)
-            summary = comparison.summary(comparison.areas(score["test"]))
-            rows.append(
-                {
-                    "extractor": extractor,
-                    "pca": pca,
-                    "covariances": candidate.name,
-                    "components": candidate.num_components,
-                    "rows_per_parameter": fit.rows_per_parameter,
-                    "fitted": candidate.log_likelihood,
-                    "heldout": candidate.heldout_log_likelihood,
-                    **{part: summary[part] for part in ("all", "matched pairs")},
-                    **at_threshold(score["test"], comparison.labels, -rule.threshold),
-                    "float32": single_precision(
-                        x, np.concatenate([held, test]), candidate, fit, held
-                    ),
-                }
-            )
+    for kind, rank, shrinkage, sizes in PROJECTED if pca else WHOLE:
+        for size in sizes:
+            name = f"{extractor}_{pca}_{kind}_{rank}_{shrinkage}_{size}"
+            path = work / "few_photos" / "rows" / f"{name}.json"
+            if not path.exists():
+                _log.info("%s", name)
+                path.parent.mkdir(exist_ok=True)
+                structure = gmm.Structure(kind, rank, shrinkage)
+                row = judged(
+                    structure, size, x, apart, held, test, comparison, extractor == "trained"
+                )
+                write_json(path, {"extractor": extractor, "pca": pca, **row})
+                jax.clear_caches()  # hundreds of compiled programs exhaust a process's memory maps
+            rows.append(read_json(path))
     return rows
+
+
+def judged(
+    structure: gmm.Structure,
+    size: int,
+    x: np.ndarray,
+    apart: np.ndarray,
+    held: np.ndarray,
+    test: np.ndarray,
+    comparison: Comparison,
+    in_float32: bool,
+) -> dict[str, Any]:
+    """One mixture: the likelihood of cameras kept apart, then, fitted to all rows, its scores."""
+    (candidate,) = gmm.compare(
+        jax.random.key(0),
+        x[~apart],
+        size,
+        covariance_type=structure.covariance_type,
+        rank=structure.rank,
+        shrinkage=structure.shrinkage,
+        heldout=x[apart],
+    )
+    fit = gmm.fit_candidate(jax.random.key(0), x, candidate)
+    scores = -np.asarray(gmm.log_density(fit.gmm, test))
+    rule = quantile_threshold(gmm.log_density(fit.gmm, held), FALSE_POSITIVES)
+    summary = comparison.summary(comparison.areas(scores))
+    single = {}
+    if in_float32:
+        rows = np.concatenate([held, test])
+        single = {"float32": single_precision(x, rows, candidate, fit, held)}
+    return {
+        "covariances": candidate.name,
+        "components": size,
+        "rows_per_parameter": fit.rows_per_parameter,
+        "fitted": candidate.log_likelihood,
+        "heldout": candidate.heldout_log_likelihood,
+        **{part: summary[part] for part in ("all", "matched pairs")},
+        **at_threshold(scores, comparison.labels, -rule.threshold),
+        **single,
+    }
 
 
 def single_precision(
@@ -212,7 +239,7 @@ def single_precision(
         for values, calibration in ((ours, ours_held), (reference, reference_held))
     ]
     return {
-        "converged": single.converged,
+        "iterations": [len(double.history), len(single.history)],
         "median_difference": float(np.median(np.abs(ours - reference))),
         "deviation_of_log_density": float(reference.std()),
         "median_relative": float(np.median(relative)),
@@ -270,6 +297,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=Path(__file__).parent / "results" / "few_photos"
     )
     args = parser.parse_args(argv)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    _log.setLevel(logging.INFO)
     data, work = args.data.resolve(), args.work.resolve()
     settings = Settings()
     if not (work / "pretext_trained").is_dir():
@@ -294,9 +323,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     by_extractor = {name: features(plan, data, work, name) for name in ("trained", "untrained")}
     with jax.enable_x64(True):
         for extractor, of in by_extractor.items():
-            rows += judge(f"{extractor}, whole", extractor, 0, of, comparison, WHOLE)
-            for pca in PROJECTIONS:
-                rows += judge(f"{extractor}, pca {pca}", extractor, pca, of, comparison, PROJECTED)
+            for pca in (0, *PROJECTIONS):
+                rows += judge(work, extractor, pca, of, comparison)
         many = many_rows(by_extractor["trained"])
     of = by_extractor["trained"]
     photos = [item for item in plan.test if item.label == 0]

@@ -37,6 +37,13 @@ def _shared(name: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _release_compiled_programs():
+    """A thousand compiled programs in one process exhaust its memory maps; the cache has them."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with real photographs and generated images; not part of the project."""

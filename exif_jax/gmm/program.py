@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import flax.struct
@@ -24,6 +24,9 @@ from exif_jax.gmm.statistics import (
     of_rows,
 )
 from exif_jax.mapping import AXIS, REPLICATED, SHARDED, over_devices
+
+# Comparing many candidates in one process would otherwise hold the programs of all of them.
+_few_kept = lru_cache(maxsize=32)
 
 
 @flax.struct.dataclass
@@ -186,7 +189,7 @@ class Program:
     layout: Layout
 
     @classmethod
-    @cache
+    @_few_kept
     def of(cls, mesh: Mesh, structure: Structure, layout: Layout) -> "Program":
         """The functions; compiled once for each combination."""
 
@@ -209,7 +212,7 @@ class Program:
         return _iterations(self.mesh, self.structure, self.layout, iterations)
 
 
-@cache
+@_few_kept
 def _iterations(
     mesh: Mesh, structure: Structure, layout: Layout, iterations: int
 ) -> Callable[..., tuple[EMState, Array]]:
