@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from sklearn.metrics import roc_curve
 
 from exif_jax import metrics
@@ -205,7 +205,10 @@ def selection_plot(
 
 
 def selection_curves(table: Sequence[Candidate], chosen: Candidate, criterion: str) -> Figure:
-    """What a criterion says of every candidate, over the number of components.
+    """How far every candidate is from the best, over the number of components.
+
+    The scale is logarithmic beyond 1: likelihoods of mixtures with too many parameters fall without
+    bound, and would press the others together.
 
     Args:
         table: candidates of `gmm.compare`; those that could not be fitted are left out.
@@ -213,15 +216,15 @@ def selection_curves(table: Sequence[Candidate], chosen: Candidate, criterion: s
         criterion: `heldout`, `bic` or `aic`.
     """
     labels = {
-        "heldout": "held-out log-likelihood (nats a row; higher is better)",
-        "bic": "BIC (lower is better)",
-        "aic": "AIC (lower is better)",
+        "heldout": "held-out log-likelihood\nbelow the best (nats a row)",
+        "bic": "BIC above the lowest",
+        "aic": "AIC above the lowest",
     }
-    sign = -1 if criterion == "heldout" else 1
+    lowest = chosen.cost(criterion)
     lines: dict[str, list[tuple[int, float]]] = {}
     for row in table:
         if math.isfinite(row.cost(criterion)):
-            point = (row.num_components, sign * row.cost(criterion))
+            point = (row.num_components, row.cost(criterion) - lowest)
             lines.setdefault(row.name, []).append(point)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.5, 3.8), layout="constrained")
@@ -229,8 +232,19 @@ def selection_curves(table: Sequence[Candidate], chosen: Candidate, criterion: s
         for (name, points), (colour, style) in zip(lines.items(), _LINES, strict=False):
             x, y = zip(*sorted(points), strict=True)
             axes.plot(x, y, color=colour, linestyle=style, marker="o", markersize=4, label=name)
-        best = (chosen.num_components, sign * chosen.cost(criterion))
-        axes.plot(*best, "o", markersize=13, fillstyle="none", color="black", label="chosen")
+        axes.plot(
+            chosen.num_components,
+            0,
+            "o",
+            markersize=13,
+            fillstyle="none",
+            color="black",
+            label="chosen",
+        )
+        axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.invert_yaxis()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="components", ylabel=labels[criterion])
         _finish(axes)

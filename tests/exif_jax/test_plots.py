@@ -75,11 +75,12 @@ def test_selection_shows_every_fitted_candidate_and_marks_the_choice(tmp_path: P
     (axes,) = selection_curves(table, table[2], "heldout").get_axes()
     full, low_rank, mark = axes.lines
     assert [line.get_label() for line in axes.lines] == ["full", "low_rank 2", "chosen"]
-    assert full.get_xydata().tolist() == [[1, -9], [2, -8], [3, -7]]
+    assert full.get_xydata().tolist() == [[1, 2], [2, 1], [3, 0]]
     assert tuple(low_rank.get_ydata()) == tuple(full.get_ydata())
-    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (3, -7.0)
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (3, 0)
+    assert axes.yaxis_inverted()  # the best on top
     (axes,) = selection_curves(table, table[2], "bic").get_axes()
-    assert list(axes.lines[0].get_ydata()) == [6, 5, 4]  # lower is better, and shown as it is
+    assert list(axes.lines[0].get_ydata()) == [2, 1, 0]
     with Image.open(selection_plot(table, table[2], "bic", tmp_path / "plot.png")) as image:
         assert image.width >= 600
 
