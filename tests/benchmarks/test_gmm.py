@@ -19,6 +19,7 @@ def report(tmp_path_factory):
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # nearly all of the time is compilation
         "XLA_FLAGS": "",  # one device
     }
     run = subprocess.run(
