@@ -210,7 +210,8 @@ def fit_stream(
         if sample is None:
             structure.check(x.shape[1])
         part, drawn = moments_of(x, weights, matrix), Sample.of(rng, x, weights)
-        moments = part if moments is None or part is None else moments.merge(part)
+        if part is not None:  # a block may be masked as a whole
+            moments = part if moments is None else moments.merge(part)
         sample = drawn if sample is None else sample.merge(drawn)
     assert sample is not None
     columns, dtype = sample.rows.shape[1], compute_dtype(sample.rows)

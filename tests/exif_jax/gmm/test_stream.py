@@ -63,6 +63,11 @@ def test_a_grain_data_set(iterable, x, fit, fit_stream):
     assert_same_fit(fit_stream(chunks.to_iter_dataset() if iterable else chunks), fit(x))
 
 
+def test_a_block_that_is_masked_as_a_whole_changes_nothing(x, fit, fit_stream):
+    masked = (np.full((128, x.shape[1]), np.nan), np.zeros(128))
+    assert_same_fit(fit_stream([x, masked]), fit(x))
+
+
 def test_eight_devices(x, fit, fit_stream):
     assert_same_fit(fit_stream(x, mesh=data_mesh(), block_rows=8), fit(x))
 
