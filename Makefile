@@ -45,7 +45,7 @@ demo: .venv/installed
 	@ls $(DEMO)/*/curves.png
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from data_pipelines.images import decode_image
 from data_pipelines.records import open_records, record_values
-from data_pipelines.tags import encode_targets
+from data_pipelines.targets import encode_targets
 from exif_jax.detector import load_detector
 from exif_jax.errors import UserError
 from exif_jax.plots import training_curves

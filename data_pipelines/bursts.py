@@ -3,16 +3,78 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from data_pipelines.exif import CaptureKey
 from data_pipelines.splits import split_groups
 
 
-def group_bursts(keys: Sequence[CaptureKey], ids: Sequence[int], gap_seconds: float) -> list[int]:
+def burst_groups(
+    camera: np.ndarray,
+    seconds: np.ndarray,
+    digest: np.ndarray,
+    ids: np.ndarray,
+    gap_seconds: float,
+) -> np.ndarray:
     """Groups photos of one camera that were taken near in time.
 
     Photos of one camera in order of time belong together as long as each follows the one before
-    within the gap. Photos without a time belong together if their whole EXIF is the same, and
-    copies of one file always do.
+    within the gap. Photos without a time belong together if their whole EXIF is the same. Copies of
+    one image always do, whatever their EXIF says.
+
+    Args:
+      camera: int [n], index of the camera model; all unknown ones are one.
+      seconds: float64 [n], time of capture, NaN if unknown.
+      digest: int64 [n], hash of the EXIF, 0 if there is none.
+      ids: int64 [n], id of each photo, the same for copies.
+      gap_seconds: Largest gap within a group.
+
+    Returns:
+      int64 [n], the group of each photo: the smallest photo id in it.
+    """
+    if not len(ids):
+        return np.zeros(0, np.int64)
+    untimed = np.isnan(seconds)
+    alone = untimed & (digest == 0)
+    # Photos of one chain are equal in these, but for what time and id say.
+    kind = np.where(alone, 2, untimed.astype(np.int64))
+    same = np.where(alone, ids, np.where(untimed, digest, 0))
+    time = np.where(untimed, 0.0, seconds)
+    order = np.lexsort((ids, time, same, kind, camera))
+    starts = np.zeros(len(ids), bool)
+    starts[0] = True
+    for column in (camera, kind, same):
+        starts[1:] |= np.diff(column[order]) != 0
+    starts[1:] |= np.diff(time[order]) > gap_seconds
+    smallest = np.minimum.reduceat(ids[order], np.flatnonzero(starts))
+    groups = np.empty(len(ids), np.int64)
+    groups[order] = smallest[np.cumsum(starts) - 1]
+    return _join_copies(groups, ids)
+
+
+def _join_copies(groups: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Merges groups that hold copies of one image."""
+    names, counts = np.unique(ids, return_counts=True)
+    copied = np.flatnonzero(np.isin(ids, names[counts > 1]))
+    parent: dict[int, int] = {}
+
+    def root(group: int) -> int:
+        while group in parent:
+            group = parent[group]
+        return group
+
+    first: dict[int, int] = {}
+    for photo, group in zip(ids[copied].tolist(), groups[copied].tolist(), strict=True):
+        low, high = sorted((root(first.setdefault(photo, group)), root(group)))
+        if low != high:
+            parent[high] = low
+    if not parent:
+        return groups
+    return np.array([root(group) for group in groups.tolist()], np.int64)
+
+
+def group_bursts(keys: Sequence[CaptureKey], ids: Sequence[int], gap_seconds: float) -> list[int]:
+    """Groups photos as `burst_groups` does.
 
     Args:
       keys: Camera and time of each photo.
@@ -22,28 +84,16 @@ def group_bursts(keys: Sequence[CaptureKey], ids: Sequence[int], gap_seconds: fl
     Returns:
       For each photo the id of its group: the smallest photo id in it.
     """
-    chains: dict[tuple[str, str], list[int]] = {}
-    for i, key in enumerate(keys):
-        fallback = "" if key.seconds is not None else key.digest or str(ids[i])
-        chains.setdefault((key.camera, fallback), []).append(i)
-    groups = [0] * len(keys)
-    for members in chains.values():
-        members.sort(key=lambda i: (keys[i].seconds or 0.0, ids[i]))
-        start = 0
-        for end in range(1, len(members) + 1):
-            if end < len(members) and _near(
-                keys[members[end - 1]], keys[members[end]], gap_seconds
-            ):
-                continue
-            group = min(ids[i] for i in members[start:end])
-            for i in members[start:end]:
-                groups[i] = group
-            start = end
-    return groups
-
-
-def _near(before: CaptureKey, after: CaptureKey, gap_seconds: float) -> bool:
-    return (after.seconds or 0.0) - (before.seconds or 0.0) <= gap_seconds
+    cameras: dict[str, int] = {}
+    digests: dict[str, int] = {"": 0}
+    groups = burst_groups(
+        np.array([cameras.setdefault(key.camera, len(cameras)) for key in keys], np.int64),
+        np.array([np.nan if key.seconds is None else key.seconds for key in keys], np.float64),
+        np.array([digests.setdefault(key.digest, len(digests)) for key in keys], np.int64),
+        np.array(ids, np.int64),
+        gap_seconds,
+    )
+    return [int(group) for group in groups]
 
 
 def hold_out(units: Sequence[str | int], fraction: float, seed: int) -> list[bool]:

@@ -25,7 +25,7 @@ MAX_VALUES: Final = 16
 
 _EXIF_IFD: Final = 0x8769
 _HEADER: Final = b"Exif\0\0"
-_MAIN_FIELDS: Final = {0x010F: "Make", 0x0110: "Model"}
+_MAIN_FIELDS: Final = {0x010F: "Make", 0x0110: "Model", 0x0131: "Software"}
 _CAMERA_FIELDS: Final = {
     0x829A: "ExposureTime",
     0x829D: "FNumber",
@@ -43,8 +43,12 @@ _CAMERA_FIELDS: Final = {
     0x9207: "MeteringMode",
     0x9209: "Flash",
     0x920A: "FocalLength",
+    0xA002: "PixelXDimension",
+    0xA003: "PixelYDimension",
+    0xA300: "FileSource",
     0xA402: "ExposureMode",
     0xA403: "WhiteBalance",
+    0xA405: "FocalLengthIn35mmFilm",
     0xA406: "SceneCaptureType",
 }
 _POINTERS: Final = (_EXIF_IFD, 0x8825, 0xA005)  # camera, place, interoperability directories
@@ -142,7 +146,11 @@ def _read(image: Image.Image) -> Exif:
     raw, damaged = _read_with_pillow(image)
     if block and (damaged or not raw):
         raw = {**_read_with_piexif(block), **raw}
+    if block and not damaged:  # Pillow passes over a block that it cannot read
+        damaged = not len(image.getexif())
     problem = "" if raw else ("damaged_exif" if damaged else "no_exif")
+    if "FileSource" in raw:
+        raw["FileSource"] = _first_byte(raw["FileSource"])
     return Exif(raw, digest, problem)
 
 
@@ -169,6 +177,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(_plain(v) for v in value[:MAX_VALUES])
     return value
+
+
+def _first_byte(value: Any) -> Any:
+    """Reads the one byte that the standard leaves undefined in type, as the number it is."""
+    return value[0] if isinstance(value, bytes) and value else value
 
 
 def _read_with_piexif(block: bytes) -> dict[str, Any]:

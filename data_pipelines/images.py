@@ -4,6 +4,9 @@ Pixels are given as they are stored: **EXIF orientation is not applied**. What a
 its pixels (the 8x8 JPEG grid, the colour filter pattern, sensor read-out) is tied to the
 orientation of the sensor; rotating a portrait photo would shift and mirror these traces only for
 some photos.
+
+HEIC and AVIF keep the rotation in the container, not in EXIF. Pillow leaves the pixels of AVIF as
+they are coded; those of HEIC are turned by pillow-heif and turned back here, see `heic`.
 """
 
 import contextlib
@@ -18,13 +21,17 @@ from typing import Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from data_pipelines import heic
 from exif_jax.errors import UserError
 
 EXTENSIONS: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".mpo"}
+    | {".heic", ".heif", ".hif", ".avif"}
 )
-FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "AVIF", heic.FORMAT)
 """What Pillow may open; its JPEG reader takes phones' multi-picture files too."""
+_PILLOW_FORMATS: Final = tuple(name for name in FORMATS if name != heic.FORMAT)
+_TURNS: Final = "container_turns"  # where an opened image keeps what `heic.turns_of` found
 MAX_BYTES: Final = 256 * 2**20
 """Default size limit of a file."""
 MAX_PIXELS: Final = 150_000_000
@@ -38,7 +45,8 @@ class ImageError(ValueError):
 
     Attributes:
       reason: Short code for counting: "unreadable", "empty_file", "too_many_bytes",
-        "not_an_image", "too_many_pixels", "undecodable" or "unsupported_pixels".
+        "not_an_image", "heic_not_supported" (pillow-heif is not installed), "too_many_pixels",
+        "undecodable" or "unsupported_pixels".
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -119,14 +127,23 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
       max_pixels: Largest allowed width x height. Pillow itself refuses more than 178 million.
 
     Raises:
-      ImageError: The file cannot be read, is no image of a known format, or has too many pixels.
+      ImageError: The file cannot be read, is no image of a known format, or has too many pixels;
+        or it is HEIC, and pillow-heif is not installed.
     """
     data = source if isinstance(source, bytes) else read_bytes(source)
     if not data:
         raise ImageError("empty_file", "the file has no bytes")
+    is_heic = heic.is_heic(data)
+    if is_heic and not heic.register_opener():
+        raise ImageError(
+            "heic_not_supported", "HEIC is read by pillow-heif: pip install 'exif-jax[heic]'"
+        )
     try:
         with quiet_pillow():
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            formats = (heic.FORMAT,) if is_heic else _PILLOW_FORMATS
+            image = Image.open(io.BytesIO(data), formats=formats)
+            if is_heic:
+                image.info[_TURNS] = heic.turns_of(image)
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", f"more than {max_pixels:,} pixels") from error
     except UnidentifiedImageError as error:
@@ -146,7 +163,8 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     RGB pixels are returned exactly as decoded. Grey is repeated over the channels, 16-bit values
     are scaled to 8 bits, palettes looked up, CMYK and the like converted by Pillow's plain
     formulas, transparent images composited on white (what a page would show). Of an animation the
-    first frame is taken. Orientation is not applied, see the module's docstring.
+    first frame is taken, of HEIC the main image. Orientation is not applied, see the module's
+    docstring.
 
     Returns:
       uint8 [H, W, 3].
@@ -156,7 +174,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     """
     try:
         image.load()
-        pixels = _as_rgb(image)
+        pixels = heic.undo_turns(_as_rgb(image), image.info.get(_TURNS, ()))
     except ImageError:
         raise
     except Exception as error:  # see open_image

@@ -1,384 +1,320 @@
-"""`exif-jax prepare`: from folders of photos to training records.
+"""`exif-jax prepare`: from whatever photos people have to training records.
 
-One pass reads and decodes every photo and spools its windows to disk; then bursts are found, the
-split is drawn, class vocabularies are taken from its training side, and the records are written.
-Memory holds the photos' metadata only. Everything is made in a hidden directory beside the output,
-which is renamed at the end: the output is there whole or not at all.
+Files are read in parts, each kept on disk as soon as it is whole; then everything that needs all
+photos at once is decided (duplicates, bursts, split, classes), and the shards are written. After an
+interruption the same command goes on with what is missing. See `data_pipelines.ingest`.
 """
 
-import argparse
-import collections
-import concurrent.futures
-import dataclasses
+import contextlib
+import errno
 import hashlib
-import itertools
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
-from tqdm import tqdm
+from etils import epath
 
-from data_pipelines.bursts import group_bursts, hold_out
-from data_pipelines.images import MAX_PIXELS, find_images
-from data_pipelines.photos import PhotoInfo, Reject, read_photo
+from data_pipelines.images import EXTENSIONS
+from data_pipelines.ingest import parts, shards
+from data_pipelines.ingest.catalogue import Catalogue
+from data_pipelines.ingest.engines import Engine, LocalEngine
+from data_pipelines.ingest.items import Item
+from data_pipelines.ingest.jpeg_windows import check_library
+from data_pipelines.ingest.options import PLANNING, Options
+from data_pipelines.ingest.plan import Plan, load_catalogue, make_plan
+from data_pipelines.ingest.sidecars import Entry, Sidecars, load_sidecars
+from data_pipelines.ingest.sources import find_items
+from data_pipelines.ingest.workspace import Workspace, put_json, putting
 from data_pipelines.records import (
     PREPARE_FILE,
     SCHEMA_VERSION,
     TARGETS_FILE,
-    Record,
-    tags_for_record,
-    write_records,
+    write_description,
 )
-from data_pipelines.tag_report import (
-    REPORT_FILE,
-    PhotoSummary,
-    Report,
-    build_report,
-    format_report,
-    load_report,
-)
-from data_pipelines.tags import build_targets, targets_to_json
+from data_pipelines.tag_report import REPORT_FILE, Report, build_report, load_report
+from data_pipelines.tags import TAGS
+from data_pipelines.targets import targets_to_json
 from exif_jax.errors import UserError
-from exif_jax.storage import read_json, replacing_directory, write_json, write_text
 
+DEFAULT_WORKERS: Final = os.cpu_count() or 1
 REJECTS_FILE: Final = "rejects.jsonl"
-_SPOOL_FILE: Final = "windows.spool"
-_ONE_UNIT: Final = {"photo": "copies or one burst of one camera", "camera": "of one camera model"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What decides the content of the records.
-
-    Attributes:
-      windows_per_photo: Windows of 256x256 cut from a photo, at most.
-      validation_fraction: About this fraction of the photos is held out, in [0, 1).
-      split_by: "photo": a photo's windows and its burst stay on one side; "camera": all photos of a
-        camera model do.
-      burst_seconds: Photos of one camera with no larger gap between them are one burst.
-      seed: Of the choice of windows and of the split.
-      max_pixels: Photos with more are rejected.
-    """
-
-    windows_per_photo: int = 4
-    validation_fraction: float = 0.1
-    split_by: str = "photo"
-    burst_seconds: float = 60.0
-    seed: int = 0
-    max_pixels: int = MAX_PIXELS
-
-    def __post_init__(self) -> None:
-        checks = {
-            "windows_per_photo": (self.windows_per_photo >= 1, "at least 1"),
-            "validation_fraction": (0 <= self.validation_fraction < 1, "from 0 to below 1"),
-            "split_by": (self.split_by in ("photo", "camera"), "photo or camera"),
-            "burst_seconds": (self.burst_seconds >= 0, "0 or more"),
-            "seed": (self.seed >= 0, "0 or more"),
-            "max_pixels": (self.max_pixels >= 1, "at least 1"),
-        }
-        for name, (valid, allowed) in checks.items():
-            if not valid:
-                raise UserError(f"{name}: {getattr(self, name)!r} is not {allowed}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _SpooledPhoto:
-    """A photo, its path for the records, and where its windows lie in the spool file."""
-
-    path: str
-    info: PhotoInfo
-    offsets: tuple[int, ...]  # of each window, and the end of the last
+_TENSORS: Final = frozenset({".pkl"})  # photos of the released data, which have sidecars only
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+PathLike = str | os.PathLike[str]
 
 
 def prepare(
-    sources: Sequence[Path],
-    out: Path,
+    sources: Sequence[PathLike],
+    out: PathLike,
     options: Options | None = None,
     *,
+    sidecars: Sequence[PathLike] = (),
     workers: int | None = None,
+    runner: str = "",
+    beam_arguments: Sequence[str] = (),
 ) -> Report:
     """Makes training records from photos.
 
-    Files of photos are never changed. EXIF orientation is not applied to the pixels, see `images`.
+    Files of photos are never changed.
 
     Args:
-      sources: Directories of photos, searched recursively, or single files.
-      out: Directory to make. One that the same call finished before is left as it is.
+      sources: Directories, searched recursively; single files; glob patterns; text files of paths;
+        `.tar` and `.zip` archives. Local, or gs:// URIs.
+      out: Directory to make, local or a gs:// URI. What the same call left unfinished there is
+        continued; what it finished is left as it is.
       options: See `Options`.
-      workers: Threads that decode; by default one for each CPU core. No effect on the result.
+      sidecars: Files or directories with EXIF for photos that carry none.
+      workers: Processes that read photos; by default one for each CPU core. No effect on the
+        result.
+      runner: Name of an Apache Beam runner to use instead of processes. No effect on the result.
+      beam_arguments: Options of Beam's own.
 
     Returns:
       The tag report, see `tag_report.build_report`.
 
     Raises:
-      UserError: No photo is found or usable, `out` holds something else, or an option is wrong.
+      UserError: No photo is found or usable, `out` holds something else, an option is wrong, or
+        there is no space left.
     """
     options = options or Options()
-    if not sources:
-        raise UserError("no photo directory given")
-    sources = [Path(source).absolute() for source in sources]
-    out = Path(out)
-    provenance = _provenance(sources, options)
-    if out.exists() and not _is_empty_directory(out):
-        _check_finished(out, provenance)
-        return load_report(out)
-    files = find_images(sources)
-    if not files:
-        names = ", ".join(map(str, sources))
-        raise UserError(f"no photos found in {names}: no file with an image's extension")
-    with replacing_directory(out) as directory:
-        spool = directory / _SPOOL_FILE
-        with spool.open("w+b") as file:
-            photos, rejects = _read_photos(files, _base(sources), options, file, workers)
-            if not photos:
-                _refuse_all_rejected(out, rejects)
-            report = _write(directory, file, photos, rejects, options)
-        spool.unlink()
-        write_json(directory / PREPARE_FILE, provenance)
-    return report
+    workspace = Workspace(epath.Path(out))
+    items, found = find_photos(sources, sidecars)
+    command = describe_command(sources, sidecars, items, options)
+    engine = _engine(runner, beam_arguments, workers)
+    with _naming_a_full_disk(workspace.out):
+        if workspace.is_finished(command):
+            return load_report(workspace.out)
+        if options.encoding == "dct":
+            check_library()
+        with workspace.lock():
+            return _prepare(workspace, command, items, found, options, engine)
 
 
-def _provenance(sources: Sequence[Path], options: Options) -> dict[str, Any]:
-    """What a later call compares; of the sources a digest only, as paths can name people."""
-    names = "\n".join(sorted(str(source.resolve()) for source in sources))
+def _prepare(
+    workspace: Workspace,
+    command: dict[str, Any],
+    items: Sequence[Item],
+    sidecars: Sidecars,
+    options: Options,
+    engine: Engine,
+) -> Report:
+    plan = read_and_plan(workspace, command, items, sidecars, options, engine)
+    shards.write_todo(workspace, plan.shards)
+    unwritten = [i for i in range(len(plan.shards)) if not shards.is_done(workspace, i)]
+    if unwritten:
+        engine.make_shards(workspace, unwritten)
+    describe(workspace, command, plan, sidecars, workspace.out)
+    write_description(workspace.out, shards.shard_sizes(workspace, plan.shards))
+    put_json(workspace.out / PREPARE_FILE, command)
+    workspace.leave()
+    return load_report(workspace.out)
+
+
+def read_and_plan(
+    workspace: Workspace,
+    command: dict[str, Any],
+    items: Sequence[Item],
+    sidecars: Sidecars,
+    options: Options,
+    engine: Engine,
+) -> Plan:
+    """Reads all files into parts, as far as they were not read before, and decides what goes where.
+
+    Args:
+      workspace: Where.
+      command: From `describe_command`.
+      items: The files.
+      sidecars: What is known of them otherwise.
+      options: How.
+      engine: Who does it.
+
+    Raises:
+      UserError: No file is a usable photo, or nothing can be held out.
+    """
+    workspace.enter(command)
+    num_parts = parts.num_parts(len(items))
+    if not workspace.is_listed():
+        parts.write_todo(workspace.parts, items, _entries(sidecars, items))
+        workspace.mark_listed(num_parts)
+    missing = [i for i in range(num_parts) if not parts.is_done(workspace.parts, i)]
+    if missing:
+        engine.make_parts(workspace, missing, options)
+    catalogue = load_catalogue(workspace.parts, num_parts)
+    if not len(catalogue):
+        _refuse_all_rejected(workspace, num_parts, catalogue)
+    try:
+        return make_plan(catalogue, options, coded=sidecars.coded)
+    except UserError:
+        workspace.allow_other(PLANNING)
+        raise
+
+
+def find_photos(
+    sources: Sequence[PathLike], sidecars: Sequence[PathLike]
+) -> tuple[list[Item], Sidecars]:
+    """Lists the photos and reads what sidecars say of them, see `prepare`."""
+    if not sidecars:
+        return find_items(sources), Sidecars({}, (), 0, ())
+    items = find_items(sources, extensions=EXTENSIONS | _TENSORS)
+    found = load_sidecars(sidecars, [item.name for item in items])
+    if not found.coded:
+        items = [item for item in items if not item.name.endswith(tuple(_TENSORS))]
+    return items, found
+
+
+def _entries(sidecars: Sidecars, items: Sequence[Item]) -> dict[str, Entry]:
+    """Returns what is known of each photo. Where labels are coded, no photo has others."""
+    if not sidecars.coded:
+        return sidecars.entries
+    nothing = Entry({}, (None,) * len(TAGS))
+    return {item.name: sidecars.entries.get(item.name, nothing) for item in items}
+
+
+def describe_command(
+    sources: Sequence[PathLike],
+    sidecars: Sequence[PathLike],
+    items: Sequence[Item],
+    options: Options,
+) -> dict[str, Any]:
+    """What a later call compares; of paths digests only, as they can name people."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "options": dataclasses.asdict(options),
-        "sources_sha256": hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest(),
+        "options": options.to_json(),
+        "sources_sha256": _digest(sorted(map(_absolute, sources))),
+        "sidecars_sha256": _digest(sorted(map(_absolute, sidecars))),
+        "files_sha256": _digest(item.name for item in items),
+        "num_files": len(items),
     }
 
 
-def _is_empty_directory(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _absolute(path: PathLike) -> str:
+    text = os.fspath(path)
+    return text if "://" in text else os.path.realpath(text)
 
 
-def _check_finished(out: Path, provenance: dict[str, Any]) -> None:
-    """Passes if `out` is the finished output of the same call.
-
-    Raises:
-      UserError: It is not; the message says what differs.
-    """
-    remedy = "give another --out, or delete it first"
-    if not out.is_dir() or not (out / PREPARE_FILE).is_file():
-        raise UserError(f"{out}: exists, and is not output of `exif-jax prepare`; {remedy}")
-    found = read_json(out / PREPARE_FILE)
-    if found == provenance:
-        return
-    old = found.get("options", {}) if isinstance(found, dict) else {}
-    differing = [
-        f"{name} was {old.get(name)!r}, now {value!r}"
-        for name, value in provenance["options"].items()
-        if old.get(name) != value
-    ] or ["the photo directories differ"]
-    raise UserError(f"{out}: holds records made differently ({'; '.join(differing)}); {remedy}")
+def _digest(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
 
 
-def _base(sources: Sequence[Path]) -> Path:
-    """The directory that the records' paths are relative to."""
-    folders = [source if source.is_dir() else source.parent for source in sources]
-    return Path(os.path.commonpath(folders))
-
-
-def _read_photos(
-    files: Sequence[Path], base: Path, options: Options, spool: BinaryIO, workers: int | None
-) -> tuple[list[_SpooledPhoto], list[tuple[str, Reject]]]:
-    """Reads all photos, several at a time, in order; windows go to the spool."""
-    photos: list[_SpooledPhoto] = []
-    rejects: list[tuple[str, Reject]] = []
-
-    def read(path: Path) -> tuple[PhotoInfo, list[bytes]] | Reject:
-        return read_photo(
-            path,
-            max_windows=options.windows_per_photo,
-            seed=options.seed,
-            max_pixels=options.max_pixels,
-        )
-
-    results = _map_in_order(read, files, workers or os.cpu_count() or 1)
-    progress = tqdm(results, "reading photos", len(files), unit="photo", disable=None)
-    for file, result in zip(files, progress, strict=True):
-        # A name that is no text (other encodings exist on disks) must still fit into one.
-        name = file.relative_to(base).as_posix().encode("utf-8", "backslashreplace").decode()
-        if isinstance(result, Reject):
-            rejects.append((name, result))
-            continue
-        info, windows = result
-        sizes = (len(window) for window in windows)
-        offsets = tuple(itertools.accumulate(sizes, initial=spool.tell()))
-        spool.writelines(windows)
-        photos.append(_SpooledPhoto(name, info, offsets))
-    return photos, rejects
-
-
-def _map_in_order(function: Any, items: Sequence[Path], workers: int) -> Iterator[Any]:
-    """Maps with threads, keeping order and no more than a few results waiting."""
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        waiting: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _write(
-    directory: Path,
-    spool: BinaryIO,
-    photos: Sequence[_SpooledPhoto],
-    rejects: Sequence[tuple[str, Reject]],
-    options: Options,
-) -> Report:
-    """Writes records, targets, rejects and report."""
-    keys = [photo.info.key for photo in photos]
-    groups = group_bursts(keys, [photo.info.photo for photo in photos], options.burst_seconds)
-    units: list[Any] = [key.camera for key in keys] if options.split_by == "camera" else groups
-    held = hold_out(units, options.validation_fraction, options.seed)
-    if options.validation_fraction and not any(held):
+@contextlib.contextmanager
+def _naming_a_full_disk(out: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ArrayRecord and Beam have exceptions of their own for it
+        full = isinstance(error, OSError) and error.errno in _FULL
+        if not full and os.strerror(errno.ENOSPC) not in str(error):
+            raise
         raise UserError(
-            f"all {len(photos)} photos are {_ONE_UNIT[options.split_by]}, so none can be held out; "
-            "give other photos too, or --validation-fraction 0"
-        )
-    targets = build_targets(
-        photo.info.values for photo, out in zip(photos, held, strict=True) if not out
-    )
-    splits = {}
-    for name, side in (("train", False), ("validation", True)):
-        members = [i for i, out in enumerate(held) if out == side]
-        if members:
-            count = sum(len(photos[i].info.corners) for i in members)
-            chosen = [(photos[i], groups[i]) for i in members]
-            splits[name] = (count, _records(chosen, spool))
-    write_records(directory, splits)
-    write_json(directory / TARGETS_FILE, targets_to_json(targets))
-    write_text(directory / REJECTS_FILE, _rejects_text(rejects))
-    summaries = [
-        PhotoSummary(
-            photo.info.values,
-            len(photo.info.corners),
-            "validation" if out else "train",
-            group,
-            photo.info.key.camera,
-        )
-        for photo, out, group in zip(photos, held, groups, strict=True)
-    ]
-    report = build_report(summaries, targets, [reject.reason for _, reject in rejects])
-    write_json(directory / REPORT_FILE, report)
-    return report
+            f"{out}: no space left on the device; what was read so far is kept. Free some space "
+            "and run the same command again"
+        ) from error
 
 
-def _records(photos: Sequence[tuple[_SpooledPhoto, int]], spool: BinaryIO) -> Iterator[Record]:
-    """Yields the records of photos, given with their groups; windows come from the spool."""
-    for photo, group in photos:
-        spans = itertools.pairwise(photo.offsets)
-        for (x, y), (start, end) in zip(photo.info.corners, spans, strict=True):
-            spool.seek(start)
-            yield {
-                "image": spool.read(end - start),
-                "tags": tags_for_record(photo.info.values),
-                "photo": photo.info.photo,
-                "group": group,
-                "path": photo.path,
-                "x": x,
-                "y": y,
-                "width": photo.info.width,
-                "height": photo.info.height,
-            }
+def _engine(runner: str, beam_arguments: Sequence[str], workers: int | None) -> Engine:
+    if not runner:
+        return LocalEngine(workers or DEFAULT_WORKERS)
+    try:
+        from data_pipelines.ingest.beam_engine import beam_engine
+    except ImportError as error:
+        raise UserError(
+            f"--runner {runner} needs Apache Beam: pip install 'exif-jax[beam]'"
+        ) from error
+    return beam_engine(runner, beam_arguments)
 
 
-def _rejects_text(rejects: Sequence[tuple[str, Reject]]) -> str:
-    rows = ({"path": path, **dataclasses.asdict(reject)} for path, reject in rejects)
-    return "".join(json.dumps(row) + "\n" for row in rows)
+def _rejects(
+    workspace: Workspace, num_parts: int, duplicates: frozenset[int]
+) -> Iterator[dict[str, str]]:
+    """Yields path, reason and detail of every rejected file, in the order of the sources."""
+    first: dict[int, str] = {}
+    for part in range(num_parts):
+        for row in parts.read_rows(workspace.parts, part):
+            name = row["name"]
+            if "reject" in row:
+                reject = row["reject"]
+                yield {"path": name, "reason": reject["reason"], "detail": reject["detail"]}
+            elif (photo := row["photo"]["photo"]) in duplicates:
+                if photo in first:
+                    detail = f"the same image as {first[photo]}"
+                    yield {"path": name, "reason": "duplicate", "detail": detail}
+                first.setdefault(photo, name)
 
 
-def _refuse_all_rejected(out: Path, rejects: Sequence[tuple[str, Reject]]) -> None:
+def _list_rejects(
+    path: epath.Path, workspace: Workspace, num_parts: int, duplicates: frozenset[int]
+) -> list[tuple[str, str]]:
+    """Writes the list of rejected files; returns path and detail of the duplicates."""
+    copies = []
+    with putting(path) as temporary, temporary.open("w") as file:
+        for row in _rejects(workspace, num_parts, duplicates):
+            file.write(json.dumps(row) + "\n")
+            if row["reason"] == "duplicate":
+                copies.append((row["path"], row["detail"]))
+    return copies
+
+
+def _refuse_all_rejected(workspace: Workspace, num_parts: int, catalogue: Catalogue) -> None:
     """Leaves the list of rejected files beside the output that could not be made, and raises."""
-    listing = out.with_name(f"{out.name}.{REJECTS_FILE}")
-    write_text(listing, _rejects_text(rejects))
-    counts = Counter(reject.reason for _, reject in rejects).most_common()
+    listing = workspace.out.parent / f"{workspace.out.name}.{REJECTS_FILE}"
+    _list_rejects(listing, workspace, num_parts, frozenset())
+    counts = catalogue.rejects.most_common()
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+    workspace.discard()
     raise UserError(
-        f"none of {len(rejects)} files is a usable photo: {reasons}; give photos as the camera "
-        f"wrote them, with EXIF, 256 pixels or more a side (every file is listed in {listing})"
+        f"none of {catalogue.rejects.total()} files is a usable photo: {reasons}; give photos as "
+        "the camera wrote them, with EXIF, 256 pixels or more a side (every file is listed in "
+        f"{listing})"
     )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of `exif-jax prepare`."""
-    defaults = Options()
-    parser.description = (
-        "Make training records from photos as the camera wrote them: JPEG files with EXIF, not "
-        "resized, not passed through a messenger or editor. Windows of 256x256 pixels are cut "
-        "without resampling and stored losslessly with the EXIF values that are learned from; "
-        "place, time, names and serial numbers are not stored. Every file that cannot be used is "
-        f"listed with its reason in DIR/{REJECTS_FILE}."
+def describe(
+    workspace: Workspace,
+    command: dict[str, Any],
+    plan: Plan,
+    sidecars: Sidecars,
+    directory: epath.Path,
+) -> None:
+    """Writes what goes with the shards: targets, rejected files, tag report.
+
+    Args:
+      workspace: That holds the parts.
+      command: From `describe_command`.
+      plan: From `read_and_plan`.
+      sidecars: What the plan was made with.
+      directory: Where the shards are or will be.
+    """
+    num_parts = parts.num_parts(command["num_files"])
+    copies = _list_rejects(directory / REJECTS_FILE, workspace, num_parts, plan.duplicates)
+    report = build_report(
+        plan.catalogue.with_rejects("duplicate", copies),
+        plan.targets,
+        group=plan.group,
+        heldout=plan.heldout,
+        sidecars=_summary(sidecars),
     )
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        type=Path,
-        metavar="PHOTO_DIR",
-        help="directory, searched with all below it for images by their extension; or one file",
-    )
-    parser.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="directory to make; must be new"
-    )
-    parser.add_argument(
-        "--windows-per-photo",
-        type=int,
-        default=defaults.windows_per_photo,
-        metavar="N",
-        help="windows cut from a photo, at most (default: %(default)s); they do not overlap",
-    )
-    parser.add_argument(
-        "--validation-fraction",
-        type=float,
-        default=defaults.validation_fraction,
-        metavar="F",
-        help="about this fraction of the photos is held out from training (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--split-by",
-        choices=("photo", "camera"),
-        default=defaults.split_by,
-        help="what is never on both sides of the split: a photo and its burst, or a whole camera "
-        "model, which tells how well learning carries over to new cameras (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--burst-seconds",
-        type=float,
-        default=defaults.burst_seconds,
-        metavar="S",
-        help="photos of one camera that follow each other within this time are one burst "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=int,
-        default=defaults.max_pixels,
-        metavar="N",
-        help="reject photos with more pixels, before decoding them (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=defaults.seed,
-        help="of the choice of windows and of the split (default: %(default)s)",
-    )
+    put_json(directory / TARGETS_FILE, targets_to_json(plan.targets))
+    put_json(directory / REPORT_FILE, report)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs `exif-jax prepare`; returns the exit status."""
-    options = Options(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Options)})
-    finished = (args.out / PREPARE_FILE).is_file()
-    report = prepare(args.sources, args.out, options)
-    print(format_report(report))
-    state = "was already made by the same command" if finished else "made"
-    print(f"\n{args.out} {state}; rejected files are listed in {args.out / REJECTS_FILE}")
-    return 0
+def _summary(sidecars: Sidecars) -> dict[str, Any] | None:
+    """What the report says of sidecars; of their paths the last name only."""
+    if not sidecars.files:
+        return None
+    return {
+        "files": [
+            {
+                "path": Path(file.path).name,
+                "kind": file.kind,
+                "num_entries": file.num_entries,
+                "num_matched": file.num_matched,
+            }
+            for file in sidecars.files
+        ],
+        "num_unmatched": sidecars.num_unmatched,
+        "unmatched": list(sidecars.unmatched),
+    }

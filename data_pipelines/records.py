@@ -15,28 +15,32 @@ is larger than 1 GB. Nothing here needs TensorFlow.
 import dataclasses
 import io
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
 from PIL import Image
 
-from data_pipelines.tags import TAGS, Target, encode_targets, targets_from_json
+from data_pipelines.ingest.options import WINDOW
+from data_pipelines.tags import TAGS
+from data_pipelines.targets import Target, encode_targets, targets_from_json
 from exif_jax.errors import UserError
 from exif_jax.storage import read_json
 
-SCHEMA_VERSION: Final = 1
-WINDOW: Final = 256
-"""Side of a window in pixels."""
+SCHEMA_VERSION: Final = 2
+"""1: windows are PNG. 2: windows of JPEG photos are JPEG."""
 PREPARE_FILE: Final = "prepare.json"
 TARGETS_FILE: Final = "targets.json"
+UNFINISHED: Final = "unfinished"
+"""Directory that is there until all records are."""
 
-_DATASET_NAME: Final = "exif_photos"
-_WINDOWS_PER_SHARD: Final = 4096  # about 350 MB
-_DESCRIPTION: Final = (
+DATASET_NAME: Final = "exif_photos"
+DESCRIPTION: Final = (
     "Windows of camera photographs, not resampled, with the EXIF values that a forensic feature "
     "extractor learns from. Empty text and NaN: the photo lacks the tag."
 )
@@ -47,7 +51,8 @@ Record = dict[str, Any]
 def record_features() -> tfds.features.FeaturesDict:
     """Returns the schema of one record.
 
-    image: the window, losslessly as PNG, uint8 [256, 256, 3].
+    image: the window, uint8 [256, 256, 3]: the DCT blocks of a JPEG photo in a JPEG file, of others
+      the pixels as PNG.
     tags: by tag name, text for a categorical tag (empty: missing), float32 for a ranked one in the
       unit of `tags.TAGS` (NaN: missing).
     photo, group: ids, the same for all windows of a photo / for all photos of a burst.
@@ -59,7 +64,8 @@ def record_features() -> tfds.features.FeaturesDict:
     }
     return tfds.features.FeaturesDict(
         {
-            "image": tfds.features.Image(shape=(WINDOW, WINDOW, 3), encoding_format="png"),
+            # Each record's file says itself what it is; readers go by that.
+            "image": tfds.features.Image(shape=(WINDOW, WINDOW, 3)),
             "tags": tags,
             "photo": np.int64,
             "group": np.int64,
@@ -77,49 +83,69 @@ def tags_for_record(values: Mapping[str, str | float]) -> dict[str, str | float]
     }
 
 
-def write_records(directory: Path, splits: Mapping[str, tuple[int, Iterator[Record]]]) -> None:
-    """Writes the shards of all splits and the files that describe them, one record at a time.
+def shard_path(directory: os.PathLike[str], split: str, index: int, num_shards: int) -> epath.Path:
+    """Returns where a shard belongs."""
+    template = _template(directory, split)
+    return epath.Path(template.sharded_filepath(shard_index=index, num_shards=num_shards))
+
+
+def _template(directory: os.PathLike[str], split: str) -> tfds.core.ShardedFileTemplate:
+    return tfds.core.ShardedFileTemplate(
+        data_dir=os.fspath(directory),
+        dataset_name=DATASET_NAME,
+        split=split,
+        filetype_suffix="array_record",
+    )
+
+
+def write_shard(path: Path, records: Iterable[Record]) -> tuple[int, int]:
+    """Writes a shard, one record at a time.
 
     Args:
-      directory: An existing directory without records.
-      splits: By name, the number of records (at least 1) and the records in the form of
-        `record_features`, images as the bytes of PNG files.
+      path: A local file.
+      records: In the form of `record_features`, images as the bytes of their files.
+
+    Returns:
+      The number of records and their bytes.
     """
     features = record_features()
-    infos = []
-    for name, (count, records) in splits.items():
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=str(directory),
-            dataset_name=_DATASET_NAME,
-            split=name,
-            filetype_suffix="array_record",
+    num_records = num_bytes = 0
+    # One record a group: reading one decompresses no neighbour.
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        data = features.serialize_example(features.encode_example(record))
+        writer.write(data)
+        num_records += 1
+        num_bytes += len(data)
+    writer.close()
+    return num_records, num_bytes
+
+
+def write_description(
+    directory: os.PathLike[str], splits: Mapping[str, Sequence[tuple[int, int]]]
+) -> None:
+    """Writes the files that describe the shards of a directory.
+
+    Args:
+      directory: That holds the shards.
+      splits: By name, what `write_shard` returned for each shard in order.
+    """
+    infos = [
+        tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=[count for count, _ in shards],
+            num_bytes=sum(size for _, size in shards),
+            filename_template=_template(directory, name),
         )
-        num_shards = -(-count // _WINDOWS_PER_SHARD)
-        lengths = [
-            count * (i + 1) // num_shards - count * i // num_shards for i in range(num_shards)
-        ]
-        num_bytes = 0
-        for shard, length in enumerate(lengths):
-            path = template.sharded_filepath(shard_index=shard, num_shards=num_shards)
-            # One record a group: reading one decompresses no neighbour.
-            writer = ArrayRecordWriter(str(path), "group_size:1")
-            for _ in range(length):
-                data = features.serialize_example(features.encode_example(next(records)))
-                writer.write(data)
-                num_bytes += len(data)
-            writer.close()
-        infos.append(
-            tfds.core.SplitInfo(
-                name=name, shard_lengths=lengths, num_bytes=num_bytes, filename_template=template
-            )
-        )
+        for name, shards in splits.items()
+    ]
     tfds.folder_dataset.write_metadata(
-        data_dir=str(directory),
-        features=features,
+        data_dir=os.fspath(directory),
+        features=record_features(),
         split_infos=infos,
         version=f"{SCHEMA_VERSION}.0.0",
         check_data=False,  # it would read the first record through TensorFlow
-        description=_DESCRIPTION,
+        description=DESCRIPTION,
     )
 
 
@@ -172,8 +198,8 @@ class Records:
           photo, group: int64 ids.
           path: Text.
         """
-        with Image.open(io.BytesIO(raw["image"]), formats=("PNG",)) as png:
-            image = np.asarray(png)
+        with Image.open(io.BytesIO(raw["image"]), formats=("JPEG", "PNG")) as file:
+            image = np.asarray(file)
         return {
             "image": image,
             "targets": encode_targets(record_values(raw), self.targets),
@@ -191,12 +217,17 @@ def record_values(raw: Record) -> dict[str, str | float]:
     }
 
 
-def check_records(directory: Path) -> None:
+def check_records(directory: Path | epath.Path) -> None:
     """Checks that a directory holds records this version can read.
 
     Raises:
       UserError: It does not.
     """
+    if (directory / UNFINISHED).is_dir() and not (directory / PREPARE_FILE).is_file():
+        raise UserError(
+            f"{directory}: `exif-jax prepare` did not finish; run the same command again, it goes "
+            "on where it stopped"
+        )
     if not (directory / PREPARE_FILE).is_file():
         raise UserError(
             f"{directory}: no prepared records (it has no {PREPARE_FILE}); make them with "

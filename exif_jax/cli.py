@@ -10,7 +10,7 @@ from exif_jax.errors import UserError
 # name: (module with add_arguments and run, help, example)
 COMMANDS = {
     "prepare": (
-        "data_pipelines.prepare",
+        "data_pipelines.ingest.command",
         "photos with EXIF -> training records, rejected files and a tag report",
         "exif-jax prepare ~/photos --out records",
     ),
@@ -49,8 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name in words[:1]:
             implementation = importlib.import_module(module)
             implementation.add_arguments(command)
-            command.set_defaults(run=implementation.run)
-    args = parser.parse_args(words)
+            command.set_defaults(
+                run=implementation.run, passes=getattr(implementation, "PASSES_OPTIONS", False)
+            )
+    args, rest = parser.parse_known_args(words)
+    if rest and not args.passes:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest
     try:
         status: int = args.run(args)
     except UserError as error:

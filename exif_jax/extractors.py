@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from data_pipelines.tags import Target, targets_from_json, targets_to_json
+from data_pipelines.targets import Target, targets_from_json, targets_to_json
 from data_pipelines.transforms import PATCH, normalise
 from exif_jax.config import ModelConfig, check_choice, to_json
 from exif_jax.errors import UserError

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from data_pipelines.tags import Target
+from data_pipelines.targets import Target
 from exif_jax.layers import torch_uniform
 
 

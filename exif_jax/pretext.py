@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from data_pipelines.pipeline import record_batches
 from data_pipelines.records import Records, open_records
-from data_pipelines.tags import Target
+from data_pipelines.targets import Target
 from data_pipelines.transforms import PATCH, normalise, random_patches
 from exif_jax import losses
 from exif_jax.config import (

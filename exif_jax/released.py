@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipelines.tags import Target
+from data_pipelines.targets import Target
 from data_pipelines.transforms import PATCH
 from exif_jax.errors import UserError
 from exif_jax.srm import srm_kernels

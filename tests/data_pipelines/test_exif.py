@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_pipelines import exif as exif_module
+from data_pipelines import heic
 from data_pipelines.exif import capture_key, load_exif, read_exif, read_tags
 from data_pipelines.tags import Rational, parse_tags
 
@@ -52,11 +53,63 @@ def test_other_formats_carry_exif_too(tmp_path: Path, name: str) -> None:
     assert read_tags(path) == {"Make": "Canon", "FNumber": 4.0}
 
 
+@pytest.mark.parametrize(("name", "feature"), [("a.heic", "pillow_heif"), ("a.avif", "PIL._avif")])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_containers_carry_exif_too(
+    tmp_path: Path, name: str, feature: str, orientation: int
+) -> None:
+    pytest.importorskip(feature)
+    heic.register_opener()
+    block = piexif.dump(
+        {
+            "0th": {piexif.ImageIFD.Make: "Apple", piexif.ImageIFD.Orientation: orientation},
+            "Exif": {piexif.ExifIFD.FNumber: (4, 1)},
+        }
+    )
+    path = tmp_path / name
+    Image.new("RGB", (64, 32)).save(path, exif=block)
+    assert read_tags(path) == {"Make": "Apple", "FNumber": 4.0}
+    assert len(load_exif(path).digest) == 64
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_is_no_tag_is_read_for_the_checks(
+    make_photo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    path = make_photo(
+        "a.jpg",
+        main={piexif.ImageIFD.Software: "Ver.1.00"},
+        camera={
+            piexif.ExifIFD.PixelXDimension: 4000,
+            piexif.ExifIFD.PixelYDimension: 3000,
+            piexif.ExifIFD.FocalLengthIn35mmFilm: 75,
+            piexif.ExifIFD.FileSource: b"\x03",
+        },
+    )
+    if damaged:  # piexif reads
+
+        def fail(self: Image.Exif, tag: int) -> None:
+            raise SyntaxError("damaged")
+
+        monkeypatch.setattr(Image.Exif, "get_ifd", fail)
+    raw = read_exif(path)
+    expected = {
+        "Software": "Ver.1.00",
+        "PixelXDimension": 4000,
+        "PixelYDimension": 3000,
+        "FocalLengthIn35mmFilm": 75,
+        "FileSource": 3,
+    }
+    assert {name: raw[name] for name in expected} == expected
+    assert parse_tags(raw, focal_length="35mm")["FocalLength"] == 75.0
+
+
 def test_problems_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_exif(tmp_path / "absent.jpg").problem == "unreadable"
     assert load_exif(b"text").problem == "not_an_image"
     assert load_exif(b"").problem == "empty_file"
     assert load_exif(jpeg_with_exif(b"")).problem == "no_exif"
+    assert load_exif(jpeg_with_exif(b"Exif\0\0MM\0*\xff\xff\xff\xf0")).problem == "damaged_exif"
     block = piexif.dump({"Exif": {piexif.ExifIFD.FNumber: (4, 1)}})
     assert load_exif(jpeg_with_exif(block)).problem == ""
     monkeypatch.setattr(exif_module, "MAX_EXIF_BYTES", 8)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
+from data_pipelines import heic
 from data_pipelines.images import ImageError, decode_image, find_images, open_image, read_bytes
 from exif_jax.errors import UserError
 
@@ -24,6 +25,23 @@ def reason_of(source: Path | bytes, **options: int) -> str:
         decode_image(source, **options)
     assert str(caught.value)
     return caught.value.reason
+
+
+def heic_file(pixels: np.ndarray, **options: object) -> bytes:
+    pytest.importorskip("pillow_heif", reason="HEIC needs the optional pillow-heif")
+    assert heic.register_opener()
+    lossless = {"quality": -1, "chroma": 444}
+    return encode(Image.fromarray(pixels), heic.FORMAT, **lossless, **options)
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([3 * x, 5 * y, x + y], -1).astype(np.uint8)
+
+
+def ftyp(brand: bytes, *compatible: bytes) -> bytes:
+    body = b"ftyp" + brand + bytes(4) + b"".join(compatible)
+    return (4 + len(body)).to_bytes(4, "big") + body
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -141,14 +159,94 @@ def test_threads_may_decode_odd_files_at_once() -> None:
 
 
 def test_images_are_found_by_extension_in_any_case(tmp_path: Path) -> None:
-    for name in ("b.JPG", "deep/er/a.jpeg", "c.txt", "d.PnG", "jpg"):
+    for name in ("b.JPG", "deep/er/a.jpeg", "c.txt", "d.PnG", "jpg", "e.HEIC", "f.avif"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
     found = find_images([tmp_path, tmp_path / "deep", tmp_path / "c.txt"])
-    assert [path.name for path in found] == ["b.JPG", "c.txt", "d.PnG", "a.jpeg"]
+    assert [path.name for path in found] == [
+        "b.JPG",
+        "c.txt",
+        "d.PnG",
+        "a.jpeg",
+        "e.HEIC",
+        "f.avif",
+    ]
 
 
 def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent: no such file or directory"):
         find_images([tmp_path / "absent"])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heic_pixels_are_where_the_sensor_had_them(orientation: int) -> None:
+    pixels = smooth(48, 80)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = heic_file(pixels, exif=exif.tobytes())
+    turned = open_image(data)
+    assert turned.size == ((80, 48) if orientation < 5 else (48, 80))
+    decoded = decode_image(data)
+    assert decoded.flags.c_contiguous
+    assert decoded.shape == (48, 80, 3)
+    np.testing.assert_array_equal(decoded, decode_image(heic_file(pixels)))
+    assert abs(decoded.astype(int) - pixels).max() <= 3  # YCbCr of 8 bits
+
+
+def test_heic_bombs_are_refused_by_their_header() -> None:
+    data = heic_file(smooth(64, 128))
+    assert reason_of(data, max_pixels=64 * 128 - 1) == "too_many_pixels"
+    # A container that states less than the coded picture has must not decode the whole.
+    small = bytearray(data)
+    at = data.find(b"ispe") + 8
+    while at >= 8:
+        small[at : at + 8] = (32).to_bytes(4, "big") * 2
+        at = data.find(b"ispe", at) + 8
+    assert reason_of(bytes(small)) == "undecodable"
+    assert reason_of(data[: len(data) // 2]) in ("not_an_image", "undecodable")
+
+
+def test_heic_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(heic.importlib, "import_module", fail)
+    monkeypatch.delitem(Image.OPEN, heic.FORMAT, raising=False)
+    for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        with pytest.raises(ImageError, match=r"pip install 'exif-jax\[heic\]'") as caught:
+            open_image(ftyp(brand, b"mif1", b"heic"))
+        assert caught.value.reason == "heic_not_supported"
+    assert reason_of(ftyp(b"mp42", b"isom")) == "not_an_image"
+    assert reason_of(ftyp(b"mif1", b"avif")) != "heic_not_supported"
+
+
+def test_the_heic_opener_is_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    class Package:
+        @staticmethod
+        def register_heif_opener(**options: object) -> None:
+            calls.append(options)
+            Image.OPEN[heic.FORMAT] = (None, None)
+
+    monkeypatch.delitem(Image.OPEN, heic.FORMAT, raising=False)
+    monkeypatch.setattr(heic.importlib, "import_module", lambda name: Package)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: heic.register_opener(), range(40)))
+    assert len(calls) == 1
+    assert calls[0]["decode_threads"] == 1
+    assert calls[0]["thumbnails"] is False
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_pixels_are_where_the_sensor_had_them() -> None:
+    pixels = smooth(48, 80)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = decode_image(encode(Image.fromarray(pixels), "AVIF", quality=100))
+    turned = encode(Image.fromarray(pixels), "AVIF", quality=100, exif=exif)
+    np.testing.assert_array_equal(decode_image(turned), upright)
+    assert abs(upright.astype(int) - pixels).max() <= 8  # colour is coded at half the size
+    assert reason_of(turned, max_pixels=48 * 80 - 1) == "too_many_pixels"
+    assert reason_of(turned[: len(turned) // 2]) in ("not_an_image", "undecodable")

@@ -1,6 +1,7 @@
-import argparse
 import json
 import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import numpy as np
 import piexif
 import pytest
 
-from data_pipelines import prepare as prepare_module
-from data_pipelines.prepare import Options, prepare
+from data_pipelines.ingest.options import REASONS, SWITCHES, Options
+from data_pipelines.prepare import prepare
 from data_pipelines.records import Records, open_records
 from data_pipelines.tag_report import load_report
 from exif_jax.errors import UserError
@@ -67,8 +68,9 @@ def test_every_file_is_accounted_for(photos: Path, tmp_path: Path) -> None:
     assert report["rejects"] == dict.fromkeys(
         ("undecodable", "empty_file", "too_small", "not_an_image"), 1
     )
+    assert REASONS.keys() >= report["rejects"].keys()
     assert leftovers(out) == []
-    assert not (out / "windows.spool").exists()
+    assert not (out / "unfinished").exists()
 
 
 def test_bursts_stay_on_one_side(photos: Path, tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_vocabularies_come_from_the_training_photos(photos: Path, tmp_path: Path
     assert model.classes[-1] == "other"
 
 
-def test_the_same_call_gives_the_same_bytes_whatever_the_threads(
+def test_the_same_call_gives_the_same_records_whatever_the_workers(
     photos: Path, tmp_path: Path
 ) -> None:
     for workers in (1, 4):
@@ -174,27 +176,13 @@ def test_other_output_is_never_overwritten(photos: Path, tmp_path: Path) -> None
         prepare([photos], foreign / "thesis.tex")
 
 
-def test_an_interruption_leaves_nothing_behind(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(prepare_module, "write_records", interrupt)
-    out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        prepare([photos], out)
-    assert not out.exists()
-    assert leftovers(out) == []
-
-
 def test_no_photos_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(UserError, match=r"no photos found in .*photos"):
         prepare([tmp_path / "photos"], tmp_path / "out")
     with pytest.raises(UserError, match="no such file"):
         prepare([tmp_path / "absent"], tmp_path / "out")
-    with pytest.raises(UserError, match="no photo directory"):
+    with pytest.raises(UserError, match="no photos given"):
         prepare([], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -214,7 +202,10 @@ def test_only_bad_files_are_an_error_that_counts_the_reasons(photos: Path, tmp_p
 def test_one_burst_cannot_be_divided(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"one burst.*--validation-fraction 0"):
         prepare([photos / "A1/0.jpg", photos / "A1/1.jpg"], tmp_path / "out")
-    report = prepare([photos / "A1/0.jpg"], tmp_path / "out", Options(validation_fraction=0))
+    # Nothing that was read is lost: the same command with the remedy goes on.
+    report = prepare(
+        [photos / "A1/0.jpg", photos / "A1/1.jpg"], tmp_path / "out", Options(validation_fraction=0)
+    )
     assert list(report["splits"]) == ["train"]
     assert open_records(tmp_path / "out").splits == ("train",)
 
@@ -244,17 +235,90 @@ def test_options_out_of_range_are_named(name: str, value: object) -> None:
         Options(**{name: value})
 
 
-def test_the_command_prints_the_report_and_says_when_it_was_done(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    parser = argparse.ArgumentParser()
-    prepare_module.add_arguments(parser)
-    args = parser.parse_args([str(photos), "--out", str(tmp_path / "out"), "--seed", "3"])
-    assert prepare_module.run(args) == 0
-    assert "13 photos of 17 files" in capsys.readouterr().out
-    assert prepare_module.run(args) == 0
-    assert "already made by the same command" in capsys.readouterr().out
-    parser.format_help()
+def test_copies_of_an_image_count_once(photos: Path, tmp_path: Path) -> None:
+    shutil.copy(photos / "A1/0.jpg", photos / "zz_copy.jpg")
+    edited = photos / "zz_edited.jpg"
+    shutil.copy(photos / "A1/0.jpg", edited)
+    piexif.insert(piexif.dump({"0th": {piexif.ImageIFD.Make: "Nikon"}}), str(edited))
+    report = prepare([photos], tmp_path / "out")
+    assert report["rejects"]["duplicate"] == 2
+    rows = [json.loads(x) for x in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
+    copies = [row for row in rows if row["reason"] == "duplicate"]
+    assert [row["path"] for row in copies] == ["zz_copy.jpg", "zz_edited.jpg"]
+    assert {row["detail"] for row in copies} == {"the same image as A1/0.jpg"}
+    kept = tuple(set(Options().reject) - {"duplicate"})
+    report = prepare([photos], tmp_path / "all", Options(reject=kept, validation_fraction=0.5))
+    assert "duplicate" not in report["rejects"]
+    records = open_records(tmp_path / "all")
+    for split in records.splits:  # copies are one group, so on one side
+        paths = {row["path"] for row in decode_all(records, split)}
+        assert len(paths & {"A1/0.jpg", "zz_copy.jpg", "zz_edited.jpg"}) in (0, 3)
+
+
+def test_every_switch_is_an_option(photos: Path) -> None:
+    assert set(Options().reject) == {name for name, (default, _) in SWITCHES.items() if default}
+    assert Options.from_json(json.loads(json.dumps(Options().to_json()))) == Options()
+    with pytest.raises(UserError, match="reject"):
+        Options(reject=("ugly",))
+
+
+def test_archives_patterns_and_lists_are_sources_too(photos: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "c3.zip", "w") as archive:
+        for path in sorted((photos / "C3").iterdir()):
+            archive.write(path, f"C3/{path.name}")
+    with tarfile.open(tmp_path / "b2.tar", "w") as tar:
+        tar.add(photos / "B2", "B2")
+    (tmp_path / "list.txt").write_text("photos/A1/0.jpg\nphotos/A1/gone.jpg\n")
+    sources = [tmp_path / "c3.zip", tmp_path / "b2.tar", tmp_path / "list.txt", "A1/[12].jpg"]
+    sources[3] = str(photos / "A1/[12].jpg")
+    report = prepare(sources, tmp_path / "out", Options(windows_per_photo=1))
+    assert (report["num_photos"], report["rejects"]) == (11, {"unreadable": 1})
+    records = open_records(tmp_path / "out")
+    paths = {row["path"] for split in records.splits for row in decode_all(records, split)}
+    assert {"c3.zip/C3/0.jpg", "b2.tar/B2/3.jpg", "photos/A1/2.jpg"} <= paths
+
+
+def test_sidecars_give_what_photos_lack(photos: Path, tmp_path: Path) -> None:
+    rows = []
+    for camera in CAMERAS:
+        for path in sorted((photos / camera).iterdir()):
+            piexif.remove(str(path))
+            rows.append({"SourceFile": f"{camera}/{path.name}", "Make": "Leica", "FNumber": 4})
+    sidecar = tmp_path / "exif.json"
+    sidecar.write_text(json.dumps([*rows, {"SourceFile": "gone.jpg", "FNumber": 4}]))
+    report = prepare([photos], tmp_path / "out", sidecars=[sidecar])
+    assert report["num_photos"] == 13
+    assert report["tags"]["FNumber"]["num"] == 13
+    assert report["sidecars"]["files"] == [
+        {"path": "exif.json", "kind": "exiftool", "num_entries": 13, "num_matched": 12}
+    ]
+    assert report["sidecars"]["num_unmatched"] == 1
+    with pytest.raises(UserError, match="the sidecars differ"):
+        prepare([photos], tmp_path / "out")
+    sidecar.write_text("[{]")
+    with pytest.raises(UserError, match=r"exif\.json.*not readable as JSON"):
+        prepare([photos], tmp_path / "new", sidecars=[sidecar])
+    sidecar.write_text(json.dumps([{"SourceFile": "gone.jpg", "FNumber": 4}]))
+    with pytest.raises(UserError, match=r"exif\.json.*gone\.jpg"):
+        prepare([photos], tmp_path / "new", sidecars=[sidecar])
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_focal_length_is_the_configured_one(make_photo: MakePhoto, tmp_path: Path) -> None:
+    both = {piexif.ExifIFD.FocalLengthIn35mmFilm: 75}
+    for i in range(3):
+        make_photo(f"photos/{i}.jpg", camera=both, seed=i, time=f"2022:05:01 1{i}:00:00")
+    for kind, value in (("actual", 50.0), ("35mm", 75.0)):
+        report = prepare([tmp_path / "photos"], tmp_path / kind, Options(focal_length=kind))
+        assert report["tags"]["FocalLength"]["max"] == value
+
+
+def test_rare_makes_and_models_are_other(photos: Path, tmp_path: Path) -> None:
+    options = Options(validation_fraction=0, min_count=2, max_classes=2)
+    prepare([photos], tmp_path / "out", options)
+    targets = {target.name: target for target in open_records(tmp_path / "out").targets}
+    assert targets["Make"].classes == ("Canon", "other")
+    assert targets["Model"].classes == ("Canon A1", "Canon B2", "other")
 
 
 def test_real_photos_are_all_accounted_for(real_data: Path, tmp_path: Path) -> None:

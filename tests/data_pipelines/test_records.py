@@ -13,7 +13,6 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_pipelines import records as records_module
 from data_pipelines.records import (
     PREPARE_FILE,
     SCHEMA_VERSION,
@@ -21,10 +20,12 @@ from data_pipelines.records import (
     Record,
     Records,
     open_records,
+    shard_path,
     tags_for_record,
-    write_records,
+    write_description,
+    write_shard,
 )
-from data_pipelines.tags import build_targets, targets_to_json
+from data_pipelines.targets import build_targets, targets_to_json
 from exif_jax.errors import UserError
 
 VALUES: dict[str, str | float] = {"Make": "Canon", "FNumber": 2.8, "Flash": "fired"}
@@ -52,9 +53,18 @@ def make_records(count: int) -> Iterator[Record]:
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(records_module, "_WINDOWS_PER_SHARD", 2)
-    write_records(tmp_path, {"train": (5, make_records(5)), "validation": (1, make_records(1))})
+def directory(tmp_path: Path) -> Path:
+    """Five records to train on in three shards, and one to validate with."""
+    rows = list(make_records(5))
+    shards = {"train": [rows[:2], rows[2:4], rows[4:]], "validation": [rows[:1]]}
+    sizes = {
+        split: [
+            write_shard(Path(shard_path(tmp_path, split, i, len(parts))), part)
+            for i, part in enumerate(parts)
+        ]
+        for split, parts in shards.items()
+    }
+    write_description(tmp_path, sizes)
     targets = targets_to_json(build_targets([VALUES]))
     (tmp_path / TARGETS_FILE).write_text(json.dumps(targets))
     (tmp_path / PREPARE_FILE).write_text(json.dumps({"schema_version": SCHEMA_VERSION}))

@@ -1,21 +1,20 @@
-import json
 import math
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.exif import read_exif
+from data_pipelines.exif import Exif, capture_key, read_exif
+from data_pipelines.ingest.not_cameras import RULES, not_a_camera, pixel_size_differs
 from data_pipelines.tags import (
+    FOCAL_LENGTHS,
+    OTHER,
     TAGS,
     Rational,
-    Target,
-    build_targets,
-    encode_targets,
     parse_tags,
-    targets_from_json,
-    targets_to_json,
     to_number,
 )
 from exif_jax.errors import UserError
@@ -49,37 +48,60 @@ FIELDS = [
     "WhiteBalance",
     "BrightnessValue",
     "SceneCaptureType",
+    "FocalLengthIn35mmFilm",
+    "Software",
+    "FileSource",
+    "PixelXDimension",
+    "PixelYDimension",
+    "DateTimeOriginal",
+    "DateTimeDigitized",
 ]
-PUBLISHED_SIZES = {1: 7, 5: 6, 6: 4, 9: 6, 10: 4, 11: 2, 13: 5}
+CATEGORICAL = [1, 5, 6, 9, 10, 11, 13]
 
-scalars = st.one_of(
+numbers = st.one_of(
     st.integers(),
     st.floats(),
+    st.sampled_from([0, -1, 10**400, -(10**400), 2**64, True, math.nan, math.inf]),
+)
+scalars = st.one_of(
+    numbers,
     st.text(),
     st.binary(),
     st.none(),
-    st.booleans(),
-    st.builds(Rational, st.integers(), st.integers()),
+    st.from_regex(r"[0-9.:/ ]{1,20}", fullmatch=True),
     st.builds(Rational, st.integers(-(2**31), 2**32), st.integers(0, 2**32)),
 )
-raw_values = st.one_of(scalars, st.lists(scalars, max_size=3).map(tuple), st.lists(scalars))
+any_value = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.builds(Rational, inner, inner),
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    ),
+    max_leaves=8,
+)
+any_raw = st.dictionaries(st.sampled_from(FIELDS), any_value)
 
 
 def test_the_order_and_kinds_are_the_published_ones() -> None:
-    assert [i for i, tag in enumerate(TAGS) if tag.kind == "categorical"] == list(PUBLISHED_SIZES)
+    assert [i for i, tag in enumerate(TAGS) if tag.kind == "categorical"] == CATEGORICAL
     assert len(TAGS) == 14
 
 
 @settings(max_examples=300)
-@given(st.dictionaries(st.sampled_from(FIELDS), raw_values))
-def test_any_raw_value_gives_a_plausible_value_or_none(raw: dict[str, object]) -> None:
-    values = parse_tags(raw)
+@given(any_raw, st.sampled_from(["actual", "35mm"]))
+def test_any_raw_value_gives_a_plausible_value_or_none(
+    raw: dict[str, object], focal_length: Literal["actual", "35mm"]
+) -> None:
+    values = parse_tags(raw, focal_length=focal_length)
     for tag in TAGS:
         value = values.get(tag.name)
         if value is None:
             continue
         if tag.kind == "ranked":
             low, high = RANGES[tag.name]
+            high *= 2 if focal_length == "35mm" and tag.name == "FocalLength" else 1
             assert isinstance(value, float)
             assert low <= value <= high or tag.name in ("FNumber", "ExposureTime")
             assert math.isfinite(np.float32(value))
@@ -90,6 +112,16 @@ def test_any_raw_value_gives_a_plausible_value_or_none(raw: dict[str, object]) -
             assert not tag.words or value in (*tag.words, "other")
 
 
+@settings(max_examples=300)
+@given(any_raw, st.integers(1, 10**5), st.integers(1, 10**5))
+def test_no_raw_value_stops_the_other_readers(
+    raw: dict[str, object], width: int, height: int
+) -> None:
+    capture_key(Exif(raw))
+    not_a_camera(raw)
+    assert pixel_size_differs(raw, width, height) in (True, False)
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
@@ -98,6 +130,10 @@ def test_any_raw_value_gives_a_plausible_value_or_none(raw: dict[str, object]) -
         (Rational(10**400, 1), None),
         ((100, 0, 0), 100.0),
         ((), None),
+        (((100, 0),), None),
+        ((Rational(1, 2), Rational(1, 3)), 0.5),
+        (Rational("a", 0), None),
+        ({"a": 1}, None),
         ("1/60", 1 / 60),
         (" 5.6\0junk", 5.6),
         (b"5.6", 5.6),
@@ -126,6 +162,12 @@ def test_numbers_are_matched_never_evaluated(raw: object, expected: float | None
         ({"PhotographicSensitivity": (400, 0)}, "ISO", 400.0),
         ({"PhotographicSensitivity": 65535, "ISOSpeed": 102400}, "ISO", 102400.0),
         ({"PhotographicSensitivity": 65535}, "ISO", None),
+        (
+            {"PhotographicSensitivity": 65535, "RecommendedExposureIndex": 204800},
+            "ISO",
+            204800.0,
+        ),
+        ({"PhotographicSensitivity": 0, "StandardOutputSensitivity": 100}, "ISO", 100.0),
         ({"MaxApertureValue": Rational(0, 10)}, "MaxApertureValue", None),
         ({"ExposureBiasValue": Rational(-1, 3)}, "ExposureBiasValue", -1 / 3),
         ({"ExposureBiasValue": Rational(-1, 1)}, "ExposureBiasValue", -1.0),
@@ -133,6 +175,8 @@ def test_numbers_are_matched_never_evaluated(raw: object, expected: float | None
         ({"BrightnessValue": Rational(-3, 2)}, "BrightnessValue", -1.5),
         ({"BrightnessValue": Rational(0xFFFFFFFF, 1)}, "BrightnessValue", None),
         ({"FocalLength": Rational(0, 1)}, "FocalLength", None),
+        ({"FocalLengthIn35mmFilm": 28}, "FocalLength", None),
+        ({"BrightnessValue": (Rational(-1, 1),)}, "BrightnessValue", None),
         ({"Flash": 0}, "Flash", "not_fired"),
         ({"Flash": 16}, "Flash", "not_fired"),
         ({"Flash": 24}, "Flash", "auto_not_fired"),
@@ -143,10 +187,14 @@ def test_numbers_are_matched_never_evaluated(raw: object, expected: float | None
         ({"MeteringMode": 3}, "MeteringMode", "spot"),
         ({"MeteringMode": 0}, "MeteringMode", None),
         ({"MeteringMode": 255}, "MeteringMode", "other"),
+        ({"MeteringMode": 7}, "MeteringMode", None),
         ({"MeteringMode": 2.5}, "MeteringMode", None),
         ({"ExposureMode": 2}, "ExposureMode", "auto_bracket"),
+        ({"ExposureMode": 3}, "ExposureMode", None),
+        ({"WhiteBalance": 1}, "WhiteBalance", "manual"),
         ({"WhiteBalance": 7}, "WhiteBalance", None),
-        ({"SceneCaptureType": 8}, "SceneCaptureType", None),
+        ({"SceneCaptureType": 3}, "SceneCaptureType", "night"),
+        ({"SceneCaptureType": 4}, "SceneCaptureType", None),
     ],
 )
 def test_values_follow_the_standard(raw: dict[str, object], name: str, expected: object) -> None:
@@ -154,71 +202,48 @@ def test_values_follow_the_standard(raw: dict[str, object], name: str, expected:
     assert value == (pytest.approx(expected) if isinstance(expected, float) else expected)
 
 
-def test_frequent_values_get_classes_and_the_others_one_together() -> None:
-    photos = [{"Make": f"M{i}"} for i in range(9) for _ in range(9 - i)]
-    make = build_targets(photos)[1]
-    assert make.classes == ("M0", "M1", "M2", "M3", "M4", "M5", "other")
-    assert encode_targets({"Make": "M8"}, [make]).tolist() == [6.0]
-
-
-def test_closed_enumerations_have_the_published_sizes_whatever_was_seen() -> None:
-    targets = build_targets([{"WhiteBalance": "manual", "MeteringMode": "other"}])
-    sizes = {i: targets[i].size for i in PUBLISHED_SIZES if i not in (1, 5)}
-    assert sizes == {i: size for i, size in PUBLISHED_SIZES.items() if i not in (1, 5)}
-    assert targets[11].classes == ("manual", "auto")
-    assert targets[9].classes[-1] == "other"
-    assert targets[1].classes == ("other",)
-    assert [t.name for t in targets] == [t.name for t in TAGS]
-
-
-def test_ties_do_not_depend_on_the_order_of_photos() -> None:
-    photos: list[dict[str, str | float]] = [{"Make": m, "FNumber": 2.0} for m in "ZYXWVUTSR"]
-    assert build_targets(photos) == build_targets(photos[::-1])
-
-
-def test_no_value_at_all_is_refused() -> None:
-    with pytest.raises(UserError, match="nothing to learn"):
-        build_targets([{}, {}])
-
-
-def test_missing_values_are_nan() -> None:
-    targets = build_targets([{"Make": "A", "FNumber": 2.0, "WhiteBalance": "auto"}])
-    row = encode_targets({"Make": "", "FNumber": math.nan, "WhiteBalance": "sunny"}, targets)
-    assert row.dtype == np.float32
-    assert np.isnan(row).all()
-    row = encode_targets({"FNumber": 2.8, "WhiteBalance": "manual", "Flash": None}, targets)
-    assert row[0] == np.float32(2.8)
-    assert row[11] == 1.0
-
-
-def test_targets_survive_json() -> None:
-    targets = build_targets([{"Make": "Canon", "FNumber": 2.0}])
-    assert targets_from_json(json.loads(json.dumps(targets_to_json(targets)))) == targets
-
-
 @pytest.mark.parametrize(
-    "damaged",
-    [
-        None,
-        [],
-        [{"name": "Make"}],
-        [{"name": "Make", "kind": "colour", "classes": []}],
-        [{"name": "Make", "kind": "categorical", "classes": []}],
-        [{"name": "Make", "kind": "categorical", "classes": ["a", "a"]}],
-        [{"name": "ISO", "kind": "ranked", "classes": ["a"]}],
-        [{"name": 3, "kind": "ranked", "classes": []}],
-        ["Make"],
-    ],
+    ("field", "expected"),
+    [(28, 28.0), (b"28", 28.0), (0, None), (65535, None), (None, None)],
 )
-def test_damaged_targets_are_refused(damaged: object) -> None:
-    with pytest.raises(UserError, match="list of targets"):
-        targets_from_json(damaged)
+def test_focal_lengths_of_35_mm_film_stand_alone(field: object, expected: float | None) -> None:
+    raw = {"FocalLength": Rational(4, 1), "FocalLengthIn35mmFilm": field}
+    assert parse_tags(raw, focal_length="35mm").get("FocalLength") == expected
+    assert parse_tags(raw)["FocalLength"] == 4.0
 
 
-def test_size_is_the_number_of_outputs() -> None:
-    assert Target("ISO", "ranked").size == 1
-    assert Target("Make", "categorical", ("a", "other")).size == 2
+def test_an_unknown_focal_length_is_refused() -> None:
+    with pytest.raises(UserError, match="focal_length: '50mm' is not actual or 35mm"):
+        parse_tags({}, focal_length="50mm")  # type: ignore[arg-type]
 
 
 def test_a_raw_file_without_exif_has_no_tags() -> None:
     assert parse_tags(read_exif(b"not an image")) == {}
+
+
+def test_the_documentation_has_every_row_of_the_tables() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tags.md").read_text()
+    rows = {
+        cells[0].strip("`"): cells for cells in map(_cells, page.splitlines()) if len(cells) == 5
+    }
+    for tag in TAGS:
+        _, kind, unit, sources, classes = rows[tag.name]
+        assert kind == tag.kind
+        assert unit == tag.unit
+        fields = [f"`{source.field}` {source.low:g} to {source.high:g}" for source in tag.sources]
+        assert sources == ("; ".join(fields) or f"`{tag.name}`")
+        if tag.kind == "ranked":
+            assert not classes
+            continue
+        most = f"the {tag.frequent} most frequent"
+        words = ", ".join(tag.words) or most
+        some = f"{most} of " if len(tag.words) > tag.frequent else ""
+        assert classes == some + words + f", {OTHER}" * tag.other
+    other = FOCAL_LENGTHS["35mm"]
+    assert f"`{other.field}` {other.low:g} to {other.high:g}" in page
+    for rule in RULES:
+        assert f"| {rule.kind} |" in page
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from data_pipelines.tags import Target
+from data_pipelines.targets import Target
 from exif_jax.binary import init_params as init_binary
 from exif_jax.binary import make_loss as binary_loss
 from exif_jax.config import ModelConfig, PretextConfig, RecordsConfig

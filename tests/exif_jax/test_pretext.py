@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines.tags import Target
+from data_pipelines.targets import Target
 from exif_jax.mapping import SHARDED, data_mesh, over_devices, shard
 from exif_jax.pretext import pretext_losses, validation_metrics
 

@@ -1,0 +1,168 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from data_pipelines.tags import TAGS
+from data_pipelines.targets import (
+    Target,
+    build_targets,
+    build_targets_from_counts,
+    coded_targets,
+    coded_values,
+    encode_targets,
+    targets_from_json,
+    targets_to_json,
+)
+from exif_jax.errors import UserError
+
+PUBLISHED_SIZES = {1: 7, 5: 6, 6: 4, 9: 6, 10: 4, 11: 2, 13: 5}
+CODED = [2.8, 6, 0.01, 200.0, 50.0, 0, 3, 4.0, -1.0, 5, 3, 1, 7.5, 4]
+
+
+def test_frequent_values_get_classes_and_the_others_one_together() -> None:
+    photos = [{"Make": f"M{i}"} for i in range(9) for _ in range(9 - i)]
+    make = build_targets(photos)[1]
+    assert make.classes == ("M0", "M1", "M2", "M3", "M4", "M5", "other")
+    assert encode_targets({"Make": "M8"}, [make]).tolist() == [6.0]
+
+
+def test_closed_enumerations_have_the_published_sizes_whatever_was_seen() -> None:
+    targets = build_targets([{"WhiteBalance": "manual", "MeteringMode": "other"}])
+    sizes = {i: targets[i].size for i in PUBLISHED_SIZES if i not in (1, 5)}
+    assert sizes == {i: size for i, size in PUBLISHED_SIZES.items() if i not in (1, 5)}
+    assert targets[11].classes == ("manual", "auto")
+    assert targets[9].classes[-1] == "other"
+    assert targets[1].classes == ("other",)
+    assert [t.name for t in targets] == [t.name for t in TAGS]
+
+
+def test_ties_do_not_depend_on_the_order_of_photos() -> None:
+    photos: list[dict[str, str | float]] = [{"Make": m, "FNumber": 2.0} for m in "ZYXWVUTSR"]
+    assert build_targets(photos) == build_targets(photos[::-1])
+
+
+def test_no_value_at_all_is_refused() -> None:
+    with pytest.raises(UserError, match="nothing to learn"):
+        build_targets([{}, {}])
+
+
+def test_missing_values_are_nan() -> None:
+    targets = build_targets([{"Make": "A", "FNumber": 2.0, "WhiteBalance": "auto"}])
+    row = encode_targets({"Make": "", "FNumber": math.nan, "WhiteBalance": "sunny"}, targets)
+    assert row.dtype == np.float32
+    assert np.isnan(row).all()
+    row = encode_targets({"FNumber": 2.8, "WhiteBalance": "manual", "Flash": None}, targets)
+    assert row[0] == np.float32(2.8)
+    assert row[11] == 1.0
+
+
+def test_targets_survive_json() -> None:
+    targets = build_targets([{"Make": "Canon", "FNumber": 2.0}])
+    assert targets_from_json(json.loads(json.dumps(targets_to_json(targets)))) == targets
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        None,
+        [],
+        [{"name": "Make"}],
+        [{"name": "Make", "kind": "colour", "classes": []}],
+        [{"name": "Make", "kind": "categorical", "classes": []}],
+        [{"name": "Make", "kind": "categorical", "classes": ["a", "a"]}],
+        [{"name": "ISO", "kind": "ranked", "classes": ["a"]}],
+        [{"name": 3, "kind": "ranked", "classes": []}],
+        ["Make"],
+    ],
+)
+def test_damaged_targets_are_refused(damaged: object) -> None:
+    with pytest.raises(UserError, match="list of targets"):
+        targets_from_json(damaged)
+
+
+def test_size_is_the_number_of_outputs() -> None:
+    assert Target("ISO", "ranked").size == 1
+    assert Target("Make", "categorical", ("a", "other")).size == 2
+
+
+def test_rare_makes_and_models_are_other() -> None:
+    photos = [{"Make": m, "Model": m, "Flash": "fired"} for m in "AAABBC"]
+    targets = build_targets(photos, min_count=2)
+    assert targets[1].classes == targets[5].classes == ("A", "B", "other")
+    # A closed enumeration keeps its classes, however rare.
+    assert targets[6].size == 4
+
+
+def test_the_number_of_classes_of_makes_and_models_can_be_set() -> None:
+    photos = [{"Make": f"M{i:02}", "Model": f"M{i:02}", "Flash": "fired"} for i in range(20)]
+    for most in (1, 6, 15):
+        targets = build_targets(photos, max_classes=most)
+        assert targets[1].size == targets[5].size == most + 1
+        assert targets[1].classes[-1] == "other"
+        assert targets[6].size == 4
+    assert [target.size for target in build_targets(photos)][1:6:4] == [7, 6]
+
+
+@pytest.mark.parametrize("name", ["min_count", "max_classes"])
+@pytest.mark.parametrize("number", [0, -1, True, 1.5])
+def test_wrong_arguments_are_named(name: str, number: int) -> None:
+    with pytest.raises(UserError, match=f"{name}: {number} is not"):
+        build_targets([{"Make": "A"}], **{name: number})
+
+
+def test_counts_alone_give_the_same_targets() -> None:
+    photos: list[dict[str, str | float]] = [
+        {"Make": "A", "Flash": "fired"},
+        {"Make": "B", "FNumber": 2.0},
+        {"Make": "B"},
+    ]
+    counts = {"Make": {"A": 1, "B": 2}, "Flash": {"fired": 1}}
+    assert build_targets_from_counts(counts) == build_targets(photos)
+    only_ranked = build_targets_from_counts({}, any_value=True)
+    assert only_ranked == build_targets([{"FNumber": 2.0}])
+    with pytest.raises(UserError, match="nothing to learn"):
+        build_targets_from_counts({"Make": {"A": 0}})
+
+
+def test_coded_labels_come_back_as_the_same_numbers() -> None:
+    targets = coded_targets()
+    sizes = {i: target.size for i, target in enumerate(targets) if target.kind == "categorical"}
+    assert sizes == PUBLISHED_SIZES
+    values = coded_values(CODED)
+    assert values["FNumber"] == 2.8
+    assert values["Make"] == "class_6"
+    np.testing.assert_array_equal(encode_targets(values, targets), np.float32(CODED))
+    assert targets_from_json(targets_to_json(targets)) == targets
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_missing_coded_labels_stay_missing(missing: float | None) -> None:
+    for i, tag in enumerate(TAGS):
+        coded: list[float | None] = [*CODED]
+        coded[i] = missing
+        assert coded_values(coded).keys() == {t.name for t in TAGS} - {tag.name}
+    assert coded_values([missing] * 14) == {}
+
+
+@pytest.mark.parametrize(
+    ("index", "number", "message"),
+    [
+        (1, 7, "7 of Make is no whole number from 0 to 6"),
+        (11, -1, "-1 of WhiteBalance"),
+        (11, 0.5, "0.5 of WhiteBalance"),
+        (6, math.inf, "inf of Flash"),
+        (0, math.inf, "inf of FNumber is no finite number"),
+    ],
+)
+def test_coded_labels_out_of_range_are_refused(index: int, number: float, message: str) -> None:
+    coded = [*CODED]
+    coded[index] = number
+    with pytest.raises(UserError, match=message):
+        coded_values(coded)
+
+
+def test_coded_labels_must_be_fourteen() -> None:
+    with pytest.raises(UserError, match="13 numbers given, 14 wanted"):
+        coded_values(CODED[:-1])
