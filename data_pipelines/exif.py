@@ -25,8 +25,9 @@ MAX_VALUES: Final = 16
 
 _EXIF_IFD: Final = 0x8769
 _HEADER: Final = b"Exif\0\0"
-_MAIN_FIELDS: Final = {0x010F: "Make", 0x0110: "Model", 0x0131: "Software"}
-_CAMERA_FIELDS: Final = {
+MAIN_FIELDS: Final = {0x010F: "Make", 0x0110: "Model", 0x0131: "Software"}
+"""Wanted fields of the main directory: tag number -> name."""
+CAMERA_FIELDS: Final = {
     0x829A: "ExposureTime",
     0x829D: "FNumber",
     0x8827: "PhotographicSensitivity",
@@ -51,6 +52,7 @@ _CAMERA_FIELDS: Final = {
     0xA405: "FocalLengthIn35mmFilm",
     0xA406: "SceneCaptureType",
 }
+"""Wanted fields of the camera's directory; none of place, names, serial numbers or notes."""
 _POINTERS: Final = (_EXIF_IFD, 0x8825, 0xA005)  # camera, place, interoperability directories
 _MAX_DIRECTORIES: Final = 5  # those three, the main one and the thumbnail's
 # Bytes of one element of each TIFF type; piexif knows no other types.
@@ -157,10 +159,16 @@ def _read(image: Image.Image) -> Exif:
 def _read_with_pillow(image: Image.Image) -> tuple[dict[str, Any], bool]:
     """Returns the wanted fields and whether reading stopped early."""
     raw: dict[str, Any] = {}
+    if image.format == "PNG" and "exif" not in image.info:
+        # Pillow decodes all of the image to look behind it; damage there is not EXIF's.
+        try:
+            image.load()
+        except Exception:  # see exif_of_image
+            return raw, False
     try:
         main = image.getexif()
-        raw |= _wanted(main, _MAIN_FIELDS)
-        raw |= _wanted(main.get_ifd(_EXIF_IFD), _CAMERA_FIELDS)
+        raw |= _wanted(main, MAIN_FIELDS)
+        raw |= _wanted(main.get_ifd(_EXIF_IFD), CAMERA_FIELDS)
     except Exception:  # see exif_of_image
         return raw, True
     return raw, False
@@ -194,7 +202,7 @@ def _read_with_piexif(block: bytes) -> dict[str, Any]:
     except Exception:  # piexif rejects a whole file for one odd field, by any exception
         return {}
     raw: dict[str, Any] = {}
-    for ifd, names in (("0th", _MAIN_FIELDS), ("Exif", _CAMERA_FIELDS)):
+    for ifd, names in (("0th", MAIN_FIELDS), ("Exif", CAMERA_FIELDS)):
         rational = {n for n in names if piexif.TAGS[ifd].get(n, {}).get("type") in (5, 10)}
         for number, name in names.items():
             if number in loaded[ifd]:

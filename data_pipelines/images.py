@@ -31,6 +31,8 @@ EXTENSIONS: Final = frozenset(
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "AVIF", heic.FORMAT)
 """What Pillow may open; its JPEG reader takes phones' multi-picture files too."""
 _PILLOW_FORMATS: Final = tuple(name for name in FORMATS if name != heic.FORMAT)
+_SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8")
+_BRANDS: Final = (b"WEBP", b"avif", b"avis")  # eight bytes into the file
 _TURNS: Final = "container_turns"  # where an opened image keeps what `heic.turns_of` found
 MAX_BYTES: Final = 256 * 2**20
 """Default size limit of a file."""
@@ -147,6 +149,10 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", f"more than {max_pixels:,} pixels") from error
     except UnidentifiedImageError as error:
+        if is_heic or data.startswith(_SIGNATURES) or data[8:12] in _BRANDS:
+            raise ImageError(
+                "undecodable", "begins as an image, but its header is damaged"
+            ) from error
         raise ImageError("not_an_image", f"no {'/'.join(FORMATS)} image") from error
     except Exception as error:  # Pillow's readers raise almost anything on damaged headers
         raise ImageError("undecodable", _describe(error)) from error
@@ -210,10 +216,11 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
 
 def _to_8_bits(grey: np.ndarray) -> np.ndarray:
     """Scales 16-bit grey (also in a wider type) to 8 bits: 65535 -> 255, to the nearest."""
-    wide = grey.astype(np.int64)
-    if wide.min() < 0 or wide.max() > 65535:
+    if grey.min() < 0 or grey.max() > 65535:
         raise ImageError("unsupported_pixels", "grey values beyond 16 bits have no fixed range")
-    return ((wide * 255 + 32767) // 65535).astype(np.uint8)
+    # A table, as arithmetic in a wider type would take many times the image's memory.
+    table = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
+    return table[grey]
 
 
 def _describe(error: Exception) -> str:

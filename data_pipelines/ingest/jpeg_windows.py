@@ -14,16 +14,22 @@ import ctypes
 import ctypes.util
 import functools
 import importlib.util
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from data_pipelines.images import ImageError
+from data_pipelines.images import ImageError, decode_image
 from exif_jax.errors import UserError
 
 _OP_NONE: Final = 0
 _CROP_WITHOUT_METADATA: Final = 4 | 64  # TJXOPT_CROP | TJXOPT_COPYNONE
 _LIMIT_SCANS: Final = 32768  # TJFLAG_LIMITSCANS: a progressive file of 500 scans is an attack
+_STOP_ON_WARNING: Final = 8192  # TJFLAG_STOPONWARNING
 _WARNING: Final = 0  # TJERR_WARNING
+# Some cameras leave a few bytes between the image and the end of the file.
+_LEFT_OVER: Final = re.compile(r"\b[1-6]?\d extraneous bytes before marker 0xd9")
+# Warnings about a header say nothing of the image behind it.
+_HEADER: Final = re.compile("extraneous bytes before marker|Invalid SOS parameters|Adobe color")
 # By TJSAMP: 4:4:4, 4:2:2, 4:2:0, grey, 4:4:0, 4:1:1, 4:4:1.
 _BLOCK: Final = ((8, 8), (16, 8), (16, 16), (8, 8), (8, 16), (32, 8), (8, 32))
 _YCBCR: Final = 1
@@ -104,9 +110,7 @@ def block_size(data: bytes) -> tuple[int, int] | None:
     return _BLOCK[sampling.value] if status == 0 and known else None
 
 
-def cut_windows(
-    data: bytes, corners: Sequence[tuple[int, int]], side: int
-) -> tuple[list[bytes], str]:
+def cut_windows(data: bytes, corners: Sequence[tuple[int, int]], side: int) -> list[bytes]:
     """Cuts windows in one pass over the file.
 
     Args:
@@ -115,13 +119,27 @@ def cut_windows(
       side: Of the square windows, in pixels.
 
     Returns:
-      A JPEG file for each window, without any metadata; and a warning, empty if there is none, that
-      data may be missing or wrong somewhere in the photo. Some cameras write a few stray bytes,
-      which is harmless; a file that was cut short gives a warning too.
+      A JPEG file for each window, without any metadata.
 
     Raises:
-      ImageError: "undecodable", or "out_of_memory".
+      ImageError: "undecodable", also where the file only ends early or some of its data is wrong;
+        or "out_of_memory".
     """
+    windows, warning = _transform(data, corners, side, _LIMIT_SCANS | _STOP_ON_WARNING)
+    if not warning:
+        return windows
+    if not _LEFT_OVER.search(warning):
+        if not _HEADER.search(warning):
+            raise ImageError("undecodable", warning)
+        decode_image(data)  # raises if the image is damaged
+    # Only the first warning can be asked for, and it is known to be harmless.
+    return _transform(data, corners, side, _LIMIT_SCANS)[0]
+
+
+def _transform(
+    data: bytes, corners: Sequence[tuple[int, int]], side: int, flags: int
+) -> tuple[list[bytes], str]:
+    """Returns the windows, and the first warning or ""."""
     library = _library()
     count = len(corners)
     transforms = (_Transform * count)(
@@ -134,15 +152,16 @@ def cut_windows(
     handle = ctypes.c_void_p(library.tjInitTransform())
     try:
         status = library.tjTransform(
-            handle, data, ctypes.c_ulong(len(data)), count, buffers, sizes, transforms, _LIMIT_SCANS
+            handle, data, ctypes.c_ulong(len(data)), count, buffers, sizes, transforms, flags
         )
-        message = ""
-        if status:
-            message = " ".join((library.tjGetErrorStr2(handle) or b"").decode("latin-1").split())
-            if library.tjGetErrorCode(handle) != _WARNING or not all(buffers):
-                full = "memory" in message.lower()
-                raise ImageError("out_of_memory" if full else "undecodable", message[:200])
-        return [ctypes.string_at(b, n) for b, n in zip(buffers, sizes, strict=True)], message
+        if not status:
+            return [ctypes.string_at(b, n) for b, n in zip(buffers, sizes, strict=True)], ""
+        message = (library.tjGetErrorStr2(handle) or b"").decode("latin-1")
+        message = " ".join(message.split())[:200] or "unknown damage"
+        if library.tjGetErrorCode(handle) != _WARNING:
+            full = "memory" in message.lower()
+            raise ImageError("out_of_memory" if full else "undecodable", message)
+        return [ctypes.string_at(b, n) for b, n in zip(buffers, sizes, strict=True) if b], message
     finally:
         for buffer in buffers:
             if buffer:

@@ -21,7 +21,7 @@ from data_pipelines.exif import Exif, capture_key, exif_of_image
 from data_pipelines.images import ImageError, open_image, to_rgb
 from data_pipelines.ingest.jpeg_windows import block_size, cut_windows
 from data_pipelines.ingest.not_cameras import not_a_camera, pixel_size_differs
-from data_pipelines.ingest.options import WINDOW, Options
+from data_pipelines.ingest.options import REASONS, WINDOW, Options
 from data_pipelines.ingest.sidecars import Entry
 from data_pipelines.ingest.sidecars.sdaie import read_tensor
 from data_pipelines.ingest.window_quality import window_problem
@@ -162,7 +162,7 @@ def _objections(
 ) -> Iterator[tuple[str, str]]:
     """Yields what speaks against a photo: reasons that options can switch, with details."""
     if exif.problem:
-        yield exif.problem, "no EXIF that can be read"
+        yield exif.problem, REASONS[exif.problem]
     if (maker := not_a_camera(exif.raw)) is not None:
         yield "not_a_camera", maker
     if not values:
@@ -224,19 +224,16 @@ def _cutter(data: bytes, image: Image.Image, options: Options) -> _Cutter:
     block = block_size(data) if options.encoding == "dct" and image.format == "JPEG" else None
     if block is not None:
         align = (max(ALIGNMENT, block[0]), max(ALIGNMENT, block[1]))
-        return _Cutter(*image.size, align, functools.partial(_transplanted, data, image))
+        return _Cutter(*image.size, align, functools.partial(_transplanted, data))
     pixels = to_rgb(image)  # not always of the size that the header says: containers turn images
     height, width = pixels.shape[:2]
     return _Cutter(width, height, (ALIGNMENT, ALIGNMENT), functools.partial(_sliced, pixels))
 
 
 def _transplanted(
-    data: bytes, image: Image.Image, corners: Sequence[tuple[int, int]]
+    data: bytes, corners: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[np.ndarray, bytes | None]]:
-    windows, warning = cut_windows(data, corners, WINDOW)
-    if warning:
-        to_rgb(image)  # raises if the damage is more than stray bytes
-    for window in windows:
+    for window in cut_windows(data, corners, WINDOW):
         with Image.open(io.BytesIO(window), formats=("JPEG",)) as decoded:
             yield np.asarray(decoded), window
 

@@ -7,40 +7,13 @@ names and printed values.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from data_pipelines.exif import CAMERA_FIELDS, MAIN_FIELDS
 from data_pipelines.ingest.sidecars.entries import Entry, Item
 from data_pipelines.ingest.sidecars.exiftool import GROUPS, NAMES
 from data_pipelines.ingest.sidecars.values import APEX, PHOTOGRAPHIC
 
 _SPACES: Final = GROUPS | {"tiff"}
-_NUMBERS: Final = {
-    0x010F: "Make",
-    0x0110: "Model",
-    0x0131: "Software",
-    0x829A: "ExposureTime",
-    0x829D: "FNumber",
-    0x8827: "PhotographicSensitivity",
-    0x8831: "StandardOutputSensitivity",
-    0x8832: "RecommendedExposureIndex",
-    0x8833: "ISOSpeed",
-    0x9003: "DateTimeOriginal",
-    0x9004: "DateTimeDigitized",
-    0x9201: "ShutterSpeedValue",
-    0x9202: "ApertureValue",
-    0x9203: "BrightnessValue",
-    0x9204: "ExposureBiasValue",
-    0x9205: "MaxApertureValue",
-    0x9207: "MeteringMode",
-    0x9209: "Flash",
-    0x920A: "FocalLength",
-    0xA002: "PixelXDimension",
-    0xA003: "PixelYDimension",
-    0xA300: "FileSource",
-    0xA402: "ExposureMode",
-    0xA403: "WhiteBalance",
-    0xA405: "FocalLengthIn35mmFilm",
-    0xA406: "SceneCaptureType",
-}
-_BY_NUMBER: Final = {str(number): name for number, name in _NUMBERS.items()}
+_BY_NUMBER: Final = {str(number): name for number, name in (MAIN_FIELDS | CAMERA_FIELDS).items()}
 
 
 def recognises(value: object) -> bool:

@@ -128,6 +128,12 @@ def test_reasons_to_reject(tmp_path: Path, make_photo: MakePhoto) -> None:
     assert reason(tmp_path / "text.jpg") == "not_an_image"
     assert reason(tmp_path / "cut.jpg") == "undecodable"
     assert reason(tmp_path / "cut.jpg", encoding="pixels") == "undecodable"
+    (tmp_path / "header.jpg").write_bytes(good.read_bytes()[:40])
+    assert reason(tmp_path / "header.jpg") == "undecodable"
+    png = write(tmp_path / "cut.png", noise())
+    png.write_bytes(png.read_bytes()[:-9000])
+    assert reason(png) == "no_exif"
+    assert reason(png, reject=()) == "undecodable"
     assert reason(make_photo("small.jpg", size=(256, 255))) == "too_small"
     assert reason(good, min_side=301) == "too_small"
     assert reason(good, max_pixels=300 * 300 - 1) == "too_many_pixels"
