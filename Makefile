@@ -10,7 +10,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 help:
 	@echo "make demo   the whole method on simulated photographs: some minutes on 2 cores"
 	@echo "make test   all tests       make lint   formatter, linter, type checker"
-	@echo "make bench  speed of the input pipeline, the model and the mixture on this machine"
+	@echo "make bench  speed of prepare, the input pipeline, the model and the mixture on this machine"
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11")'
@@ -53,6 +53,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 bench: .venv/installed-test
+	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/gmm.py
 

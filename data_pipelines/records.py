@@ -22,9 +22,11 @@ from typing import Any, Final
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.ingest.options import WINDOW
 from data_pipelines.tags import TAGS
@@ -187,7 +189,7 @@ class Records:
             raise UserError(
                 f"{missing[0]}: missing; copy the directory anew or run `exif-jax prepare` again"
             )
-        return builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        return _Source(builder.info.splits[split].filepaths)
 
     def decode(self, raw: Record) -> Record:
         """Decodes a record of `source`; threads may run it at once.
@@ -207,6 +209,44 @@ class Records:
             "group": np.int64(raw["group"]),
             "path": raw["path"].decode(),
         }
+
+
+class _Source:
+    """Raw records by index.
+
+    tensorflow-datasets' own source looks up every field's type for every record, which takes as
+    long as decoding the window and keeps other threads waiting.
+    """
+
+    def __init__(self, paths: Sequence[os.PathLike[str]]) -> None:
+        self._files = ArrayRecordDataSource([os.fspath(path) for path in paths])
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Record:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return parse_record(self._files[index])
+
+
+_PLAIN_FIELDS: Final = ("photo", "group", "x", "y", "width", "height")
+
+
+def parse_record(data: bytes) -> Record:
+    """Reads a serialised record: image and texts as bytes, numbers as Python's."""
+    fields = tf_example_pb2.Example.FromString(data).features.feature
+    tags: dict[str, bytes | float] = {}
+    for tag in TAGS:
+        field = fields[f"tags/{tag.name}"]
+        categorical = tag.kind == "categorical"
+        tags[tag.name] = (field.bytes_list if categorical else field.float_list).value[0]
+    return {
+        "image": fields["image"].bytes_list.value[0],
+        "tags": tags,
+        "path": fields["path"].bytes_list.value[0],
+        **{name: fields[name].int64_list.value[0] for name in _PLAIN_FIELDS},
+    }
 
 
 def record_values(raw: Record) -> dict[str, str | float]:

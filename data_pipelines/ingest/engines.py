@@ -1,6 +1,6 @@
 """Who makes the parts and the shards: processes of this machine, or Apache Beam.
 
-Both call `parts.make_part` and `shards.make_shard`, so both give the same bytes, and each can
+Both call `parts.make_part` and `shards.make_shard`, so both give the same records, and each can
 continue what the other left unfinished.
 """
 

@@ -46,7 +46,7 @@ class GuardedReader:
         self._command = list(command)
         self._child: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
-        self._pending = b""
+        self._pending = bytearray()
 
     def __enter__(self) -> "GuardedReader":
         return self
@@ -68,7 +68,7 @@ class GuardedReader:
         if self._errors is not None:
             self._errors.close()
             self._errors = None
-        self._pending = b""
+        self._pending = bytearray()
 
     def read(self, item: Item, sidecar: Entry | None = None) -> Photo | Reject:
         """Reads one file; never raises on a bad one.
@@ -169,11 +169,14 @@ class GuardedReader:
     def _read_line(self, deadline: float) -> bytes:
         while b"\n" not in self._pending:
             self._receive(deadline)
-        line, self._pending = self._pending.split(b"\n", 1)
+        end = self._pending.index(b"\n")
+        line = bytes(self._pending[:end])
+        del self._pending[: end + 1]
         return line
 
     def _read_bytes(self, size: int, deadline: float) -> bytes:
         while len(self._pending) < size:
             self._receive(deadline)
-        body, self._pending = self._pending[:size], self._pending[size:]
+        body = bytes(self._pending[:size])
+        del self._pending[:size]
         return body

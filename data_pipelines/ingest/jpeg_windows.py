@@ -3,7 +3,7 @@
 Quantisation, chroma sampling, the 8x8 grid and the sensor's traces stay the camera's, and a window
 takes a quarter of the bytes of a lossless image. It is quicker than decoding as well: no inverse
 transform, no colour conversion. Decoded, a window equals the same place of the decoded photo, but
-for two pixels along its border where subsampled colour is interpolated from outside it.
+for the outermost pixels, where subsampled colour is interpolated from outside it.
 
 The work is done by libjpeg-turbo, through the TurboJPEG interface that all its versions have; the
 package `turbojpeg` brings the library. Its own Python functions cut one window in a pass over the

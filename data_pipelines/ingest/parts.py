@@ -18,7 +18,7 @@ from data_pipelines.ingest.sidecars import Entry
 from data_pipelines.ingest.workspace import put, put_json
 
 _MOST_FILES: Final = 128
-_FEWEST_FILES: Final = 8
+_FEWEST_FILES: Final = 2
 _PARTS: Final = 64
 
 Row = dict[str, Any]

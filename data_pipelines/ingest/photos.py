@@ -33,7 +33,7 @@ ALIGNMENT: Final = 16
 
 # Twice the windows that are wanted are tried, so that a sky or a wall costs no photo.
 _TRIES: Final = 2
-# Level 1 is within 10% of the size of the default level 6 at a fifth of its time.
+# Level 1 is within 10% of the size of the default level 6 at a quarter of its time.
 _PNG_COMPRESSION: Final = 1
 _TENSOR_SUFFIX: Final = ".pkl"
 

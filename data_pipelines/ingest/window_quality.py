@@ -21,10 +21,12 @@ def window_problem(pixels: np.ndarray) -> str:
     Args:
       pixels: uint8 [H, W, 3].
     """
-    highest = pixels.max(axis=2)
-    if np.mean(highest <= BLACK_LEVEL) > FRACTION:
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    # NumPy is ten times as slow where it reduces over the three channels itself.
+    highest = np.maximum(np.maximum(red, green), blue)
+    if np.count_nonzero(highest <= BLACK_LEVEL) > FRACTION * highest.size:
         return "black"
-    if np.mean(highest == CLIPPED_LEVEL) > FRACTION:
+    if np.count_nonzero(highest == CLIPPED_LEVEL) > FRACTION * highest.size:
         return "clipped"
-    brightness = pixels.mean(axis=2, dtype=np.float32)
-    return "flat" if float(brightness.std()) < FLAT_DEVIATION else ""
+    brightness = red.astype(np.uint16) + green + blue
+    return "flat" if brightness.std(dtype=np.float32) < 3 * FLAT_DEVIATION else ""

@@ -13,6 +13,7 @@ from data_pipelines.ingest.options import REASONS, SWITCHES, Options
 from data_pipelines.prepare import prepare
 from data_pipelines.records import Records, open_records
 from data_pipelines.tag_report import load_report
+from data_pipelines.tags import TAGS
 from exif_jax.errors import UserError
 
 MakePhoto = Callable[..., Path]
@@ -302,6 +303,32 @@ def test_sidecars_give_what_photos_lack(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"exif\.json.*gone\.jpg"):
         prepare([photos], tmp_path / "new", sidecars=[sidecar])
     assert not (tmp_path / "new").exists()
+
+
+def test_the_released_data_is_imported_as_it_is(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="the optional PyTorch is not installed")
+    folder = tmp_path / "released"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    labels, tensors = {}, {}
+    for i in range(6):
+        tensors[f"{i}.pkl"] = rng.integers(0, 256, (3, 256, 256), np.uint8)
+        torch.save(torch.from_numpy(tensors[f"{i}.pkl"]), folder / f"{i}.pkl")
+        row = [rng.uniform(1, 9) if t.kind == "ranked" else i % t.frequent for t in TAGS]
+        labels[f"{i}.jpg"] = [0, 0, 0, *row]
+    torch.save({"not": "a tensor"}, folder / "other.pkl")
+    (tmp_path / "exif_tags.json").write_text(json.dumps(labels))
+    out = tmp_path / "out"
+    report = prepare([folder], out, sidecars=[tmp_path / "exif_tags.json"])
+    assert report["num_photos"] == 6
+    assert sum(report["rejects"].values()) == 1
+    records = open_records(out)
+    for split in records.splits:
+        for row in decode_all(records, split):
+            name = str(row["path"])
+            np.testing.assert_array_equal(row["image"], tensors[name].transpose(1, 2, 0))
+            expected = np.float32(labels[name.replace("pkl", "jpg")][3:])
+            np.testing.assert_array_equal(row["targets"], expected)
 
 
 def test_the_focal_length_is_the_configured_one(make_photo: MakePhoto, tmp_path: Path) -> None:

@@ -95,6 +95,30 @@ def test_prepare_makes_records_once(capsys, photos, tmp_path):
     assert status == 2 and err.startswith("error: ") and "seed was 0, now 1" in err
 
 
+def test_prepare_takes_reasons_as_switches(capsys, photos, tmp_path):
+    Image.effect_noise((300, 300), 60).convert("RGB").save(photos / "no_exif.jpg")
+    command = ["prepare", photos, "--validation-fraction", "0", "--out"]
+    status, out, _ = run(capsys, *command, tmp_path / "rejected")
+    assert status == 0 and "3 photos of 4 files" in out and "no_exif" in out
+    accept = ["--accept", "no_exif", "--accept", "no_tags"]
+    status, out, _ = run(capsys, *command, tmp_path / "both", *accept)
+    assert status == 0 and "4 photos of 4 files" in out
+    with pytest.raises(SystemExit):
+        run(capsys, *command, tmp_path / "unknown", "--reject", "ugly")
+    assert "invalid choice: 'ugly'" in capsys.readouterr().err
+    status, _, err = run(capsys, *command, tmp_path / "small", "--min-side", "100")
+    assert status == 2 and "min_side: 100 is not at least 256" in err
+    status, _, err = run(capsys, *command, tmp_path / "beam", "--project=x")
+    assert status == 2 and "--project=x: unknown option" in err
+
+
+def test_tags_writes_a_page(capsys, records, tmp_path):
+    status, out, _ = run(capsys, "tags", records, "--html", tmp_path / "page.html")
+    assert status == 0 and "24 photos of 24 files" in out and "page.html" in out
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!DOCTYPE html>") and "24" in page and "<svg" in page
+
+
 def test_prepare_says_why_there_is_nothing_to_prepare(capsys, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -30,7 +30,7 @@ def needs_beam() -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path, make_photo: MakePhoto) -> Path:
-    """Twenty photos in three parts, and two files that are none."""
+    """Twenty photos, and two files that are none."""
     for i in range(20):
         make_photo(f"photos/{i:02}.jpg", seed=i, time=f"2022:05:01 {i:02}:00:00", size=(600, 300))
     (tmp_path / "photos/empty.jpg").touch()
