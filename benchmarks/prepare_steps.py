@@ -34,7 +34,7 @@ _STEPS: dict[str, tuple[tuple[Any, str], ...]] = {
     ),
     "hash": ((photos, "content_id"),),
     "move DCT blocks": ((photos, "block_size"), (photos, "cut_windows")),
-    "decode the whole photo": ((photos, "to_rgb"),),
+    "decode the photo": ((photos, "to_rgb"),),
     "encode windows as PNG": ((photos, "_encode_png"),),
     "check windows": ((photos, "window_problem"),),
 }

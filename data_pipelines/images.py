@@ -163,14 +163,27 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
     return image
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """Decodes an opened image.
+def can_be_cropped(image: Image.Image) -> bool:
+    """Returns whether `to_rgb` gives the same for a part of an opened image as for all of it.
+
+    Not where the container turned the image, nor where all values decide on their range.
+    """
+    return not image.info.get(_TURNS) and image.mode[0] not in "IF"
+
+
+def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """Decodes an opened image, or a part of one.
 
     RGB pixels are returned exactly as decoded. Grey is repeated over the channels, 16-bit values
     are scaled to 8 bits, palettes looked up, CMYK and the like converted by Pillow's plain
     formulas, transparent images composited on white (what a page would show). Of an animation the
     first frame is taken, of HEIC the main image. Orientation is not applied, see the module's
     docstring.
+
+    Args:
+      image: From `open_image`.
+      box: Left, upper, right and lower edge of the part; only of images that `can_be_cropped`. It
+        saves copying the rest.
 
     Returns:
       uint8 [H, W, 3].
@@ -180,7 +193,8 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     """
     try:
         image.load()
-        pixels = heic.undo_turns(_as_rgb(image), image.info.get(_TURNS, ()))
+        part = image if box is None else image.crop(box)
+        pixels = heic.undo_turns(_as_rgb(part), image.info.get(_TURNS, ()))
     except ImageError:
         raise
     except Exception as error:  # see open_image

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.exif import Exif, capture_key, exif_of_image
-from data_pipelines.images import ImageError, open_image, to_rgb
+from data_pipelines.images import ImageError, can_be_cropped, open_image, to_rgb
 from data_pipelines.ingest.jpeg_windows import block_size, cut_windows
 from data_pipelines.ingest.not_cameras import not_a_camera, pixel_size_differs
 from data_pipelines.ingest.options import REASONS, WINDOW, Options
@@ -225,9 +225,12 @@ def _cutter(data: bytes, image: Image.Image, options: Options) -> _Cutter:
     if block is not None:
         align = (max(ALIGNMENT, block[0]), max(ALIGNMENT, block[1]))
         return _Cutter(*image.size, align, functools.partial(_transplanted, data))
+    align = (ALIGNMENT, ALIGNMENT)
+    if can_be_cropped(image):
+        return _Cutter(*image.size, align, functools.partial(_cropped, image))
     pixels = to_rgb(image)  # not always of the size that the header says: containers turn images
     height, width = pixels.shape[:2]
-    return _Cutter(width, height, (ALIGNMENT, ALIGNMENT), functools.partial(_sliced, pixels))
+    return _Cutter(width, height, align, functools.partial(_sliced, pixels))
 
 
 def _transplanted(
@@ -236,6 +239,13 @@ def _transplanted(
     for window in cut_windows(data, corners, WINDOW):
         with Image.open(io.BytesIO(window), formats=("JPEG",)) as decoded:
             yield np.asarray(decoded), window
+
+
+def _cropped(
+    image: Image.Image, corners: Sequence[tuple[int, int]]
+) -> Iterator[tuple[np.ndarray, bytes | None]]:
+    for x, y in corners:
+        yield to_rgb(image, (x, y, x + WINDOW, y + WINDOW)), None
 
 
 def _sliced(

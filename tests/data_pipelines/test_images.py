@@ -10,7 +10,15 @@ import pytest
 from PIL import Image, features
 
 from data_pipelines import heic
-from data_pipelines.images import ImageError, decode_image, find_images, open_image, read_bytes
+from data_pipelines.images import (
+    ImageError,
+    can_be_cropped,
+    decode_image,
+    find_images,
+    open_image,
+    read_bytes,
+    to_rgb,
+)
 from exif_jax.errors import UserError
 
 
@@ -250,3 +258,20 @@ def test_avif_pixels_are_where_the_sensor_had_them() -> None:
     assert abs(upright.astype(int) - pixels).max() <= 8  # colour is coded at half the size
     assert reason_of(turned, max_pixels=48 * 80 - 1) == "too_many_pixels"
     assert reason_of(turned[: len(turned) // 2]) in ("not_an_image", "undecodable")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "RGBA", "LA", "1", "YCbCr"])
+def test_a_part_decodes_as_it_does_within_the_whole(mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 4), np.uint8)
+    image = Image.fromarray(pixels)
+    image = (
+        image.convert("RGB").convert(mode) if mode not in ("RGBA", "LA") else image.convert(mode)
+    )
+    assert can_be_cropped(image)
+    whole = to_rgb(image)
+    np.testing.assert_array_equal(to_rgb(image, (16, 8, 70, 55)), whole[8:55, 16:70])
+
+
+def test_where_all_values_decide_no_part_is_decoded() -> None:
+    assert not can_be_cropped(Image.new("I;16", (8, 8)))
+    assert not can_be_cropped(Image.new("F", (8, 8)))
