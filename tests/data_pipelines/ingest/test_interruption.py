@@ -111,10 +111,8 @@ def test_children_do_not_outlive_a_killed_run(photos: Path, tmp_path: Path) -> N
     run = subprocess.Popen(command(photos, out, "--workers", "2"), env=slow_worker(tmp_path))
     while parts_done(out) < 1:
         time.sleep(0.02)
-    listed = subprocess.run(
-        ["ps", "--ppid", str(run.pid), "-o", "pid="], capture_output=True, text=True, check=True
-    )
-    children = [int(pid) for pid in listed.stdout.split()]
+    tasks = Path(f"/proc/{run.pid}/task").glob("*/children")
+    children = [int(pid) for path in tasks for pid in path.read_text().split()]
     assert len(children) == 2
     run.kill()
     run.wait()
