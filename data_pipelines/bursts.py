@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from data_pipelines.exif import CaptureKey
 from data_pipelines.splits import split_groups
@@ -54,23 +56,31 @@ def burst_groups(
 
 def _join_copies(groups: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Merges groups that hold copies of one image."""
-    names, counts = np.unique(ids, return_counts=True)
-    copied = np.flatnonzero(np.isin(ids, names[counts > 1]))
-    parent: dict[int, int] = {}
-
-    def root(group: int) -> int:
-        while group in parent:
-            group = parent[group]
-        return group
-
-    first: dict[int, int] = {}
-    for photo, group in zip(ids[copied].tolist(), groups[copied].tolist(), strict=True):
-        low, high = sorted((root(first.setdefault(photo, group)), root(group)))
-        if low != high:
-            parent[high] = low
-    if not parent:
+    if len(np.unique(ids)) == len(ids):
         return groups
-    return np.array([root(group) for group in groups.tolist()], np.int64)
+    _, first = np.unique(groups, return_inverse=True)
+    labels = linked(first, ids)
+    smallest = np.full(labels.max() + 1, np.iinfo(np.int64).max)
+    np.minimum.at(smallest, labels, groups)
+    return smallest[labels]
+
+
+def linked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Labels items so that two have the same label if they share a value, directly or by others.
+
+    Args:
+      first: int [n], at least 0.
+      second: int [n], any values.
+
+    Returns:
+      int [n], labels from 0.
+    """
+    _, second = np.unique(second, return_inverse=True)
+    nodes = first, second + first.max() + 1
+    size = int(nodes[1].max()) + 1
+    edges = coo_array((np.ones(len(first), np.int8), nodes), shape=(size, size))
+    labels: np.ndarray = connected_components(edges, directed=False)[1]
+    return labels[first]
 
 
 def group_bursts(keys: Sequence[CaptureKey], ids: Sequence[int], gap_seconds: float) -> list[int]:

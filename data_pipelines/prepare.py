@@ -25,6 +25,7 @@ from data_pipelines.ingest.jpeg_windows import check_library
 from data_pipelines.ingest.options import PLANNING, Options
 from data_pipelines.ingest.plan import Plan, load_catalogue, make_plan
 from data_pipelines.ingest.sidecars import Entry, Sidecars, load_sidecars
+from data_pipelines.ingest.sidecars.sdaie import TENSOR_SUFFIX
 from data_pipelines.ingest.sources import find_items
 from data_pipelines.ingest.workspace import Workspace, put_json, putting
 from data_pipelines.records import (
@@ -40,7 +41,6 @@ from exif_jax.errors import UserError
 
 DEFAULT_WORKERS: Final = os.cpu_count() or 1
 REJECTS_FILE: Final = "rejects.jsonl"
-_TENSORS: Final = frozenset({".pkl"})  # photos of the released data, which have sidecars only
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 PathLike = str | os.PathLike[str]
 
@@ -157,10 +157,10 @@ def find_photos(
     """Lists the photos and reads what sidecars say of them, see `prepare`."""
     if not sidecars:
         return find_items(sources), Sidecars({}, (), 0, ())
-    items = find_items(sources, extensions=EXTENSIONS | _TENSORS)
+    items = find_items(sources, extensions=EXTENSIONS | {TENSOR_SUFFIX})
     found = load_sidecars(sidecars, [item.name for item in items])
     if not found.coded:
-        items = [item for item in items if not item.name.endswith(tuple(_TENSORS))]
+        items = [item for item in items if not item.name.endswith(TENSOR_SUFFIX)]
     return items, found
 
 

@@ -178,9 +178,3 @@ def count_words(catalogue: Catalogue, keep: np.ndarray) -> dict[str, dict[str, i
         numbers = np.bincount(codes[codes >= 0], minlength=len(words))
         counts[name] = {w: int(k) for w, k in zip(words, numbers, strict=True) if k}
     return counts
-
-
-def words_of(catalogue: Catalogue, tag: str, rows: Sequence[int] | np.ndarray) -> list[str]:
-    """Returns the texts of a categorical tag for some photos, "" where missing."""
-    words = (*catalogue.words[tag], "")
-    return [words[code] for code in catalogue.values[tag][rows]]

@@ -23,7 +23,7 @@ from data_pipelines.ingest.jpeg_windows import block_size, cut_windows
 from data_pipelines.ingest.not_cameras import not_a_camera, pixel_size_differs
 from data_pipelines.ingest.options import REASONS, WINDOW, Options
 from data_pipelines.ingest.sidecars import Entry
-from data_pipelines.ingest.sidecars.sdaie import read_tensor
+from data_pipelines.ingest.sidecars.sdaie import TENSOR_SUFFIX, read_tensor
 from data_pipelines.ingest.window_quality import window_problem
 from data_pipelines.tags import parse_tags
 from data_pipelines.targets import coded_values
@@ -35,7 +35,6 @@ ALIGNMENT: Final = 16
 _TRIES: Final = 2
 # Level 1 is within 10% of the size of the default level 6 at a quarter of its time.
 _PNG_COMPRESSION: Final = 1
-_TENSOR_SUFFIX: Final = ".pkl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +106,7 @@ def read_photo(
 
 def _read(data: bytes, options: Options, name: str, sidecar: Entry | None) -> Photo | Reject:
     if sidecar is not None and sidecar.coded is not None:
-        tensor = name.endswith(_TENSOR_SUFFIX)
+        tensor = name.endswith(TENSOR_SUFFIX)
         image = Image.fromarray(read_tensor(data)) if tensor else _open(data, options)
         values, exif = coded_values(sidecar.coded), Exif({})
     else:

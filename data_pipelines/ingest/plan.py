@@ -6,11 +6,9 @@ from typing import Final
 
 import numpy as np
 from etils import epath
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from data_pipelines.bursts import burst_groups, hold_out
+from data_pipelines.bursts import burst_groups, hold_out, linked
 from data_pipelines.ingest.catalogue import Catalogue, CatalogueBuilder, count_words
 from data_pipelines.ingest.options import Options
 from data_pipelines.ingest.parts import read_rows
@@ -111,7 +109,9 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
         catalogue.photo,
         options.burst_seconds,
     )
-    units = _cameras_apart(catalogue.camera, group) if options.split_by == "camera" else group
+    by_camera = options.split_by == "camera"
+    # Copies of an image that name different cameras tie these together; unknown ones are number 0.
+    units = linked(catalogue.camera + 1, group) if by_camera else group
     heldout = np.array(hold_out(units.tolist(), options.validation_fraction, options.seed))
     if options.validation_fraction and not heldout.any():
         raise UserError(
@@ -133,19 +133,6 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
         *_shards("validation", np.flatnonzero(heldout), catalogue, rows, group),
     ]
     return Plan(catalogue, group, heldout, duplicates, targets, tuple(shards))
-
-
-def _cameras_apart(camera: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Returns a unit for every photo: cameras whose photos share a group are one.
-
-    They share one only where copies of an image name different cameras.
-    """
-    _, group = np.unique(group, return_inverse=True)
-    nodes = camera + 1, group + camera.max() + 2  # unknown cameras are one, number 0
-    num_nodes = int(nodes[1].max()) + 1
-    edges = coo_array((np.ones(len(camera), np.int8), nodes), shape=(num_nodes, num_nodes))
-    _, components = connected_components(edges, directed=False)
-    return components[nodes[0]]
 
 
 def _has_numbers(catalogue: Catalogue, keep: np.ndarray) -> bool:

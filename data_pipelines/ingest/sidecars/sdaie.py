@@ -18,6 +18,8 @@ from exif_jax.errors import UserError
 
 NUM_VALUES: Final = 17
 SHAPE: Final = (3, 256, 256)
+TENSOR_SUFFIX: Final = ".pkl"
+"""Of the photos; no other photos are tensors."""
 _TAIL: Final = slice(-len(TAGS), None)
 _TAG_NAMES: Final = frozenset(tag.name.lower() for tag in TAGS)
 _REMEDY: Final = "give exif_tags.json as it was released"
