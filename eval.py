@@ -8,20 +8,20 @@ Writes results.json, results.csv, scores.csv and PNG plots into the workdir.
 
 from pathlib import Path
 
-from exif_jax.entry import run_with_config
+from exif_jax.cli.entry import run_with_config
 
 
 def main(config: object, workdir: Path) -> None:
     """Runs the evaluation."""
     # Imported here, so that --help and a misspelt flag answer at once.
+    from data_pipelines.errors import UserError
     from data_pipelines.labelled import find_test_sets
     from data_pipelines.perturbations import parse_perturbations
     from exif_jax.config import EvaluationConfig, check_positive, check_set
-    from exif_jax.detector import load_detector
-    from exif_jax.errors import UserError
-    from exif_jax.evaluation import evaluate, format_table, read_scores
-    from exif_jax.plots import plot_evaluation
-    from exif_jax.runs import open_run
+    from exif_jax.detection.detectors import load_detector
+    from exif_jax.evaluation.evaluate import evaluate, format_table, read_scores
+    from exif_jax.evaluation.plots import plot_evaluation
+    from exif_jax.training.runs import open_run
 
     if not isinstance(config, EvaluationConfig):
         raise UserError(f"--config gives a {type(config).__name__}, which eval.py cannot run")

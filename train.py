@@ -13,15 +13,15 @@ in every process with --distributed; where no cluster tells the processes of eac
 
 from pathlib import Path
 
-from exif_jax.entry import run_with_config
+from exif_jax.cli.entry import run_with_config
 
 
 def main(config: object, workdir: Path) -> None:
     """Runs the stage that the configuration's type stands for."""
     # Imported here, so that --help and a misspelt flag answer at once.
-    from exif_jax import binary, one_class, pretext
+    from data_pipelines.errors import UserError
     from exif_jax.config import BinaryConfig, OneClassConfig, PretextConfig
-    from exif_jax.errors import UserError
+    from exif_jax.stages import binary, one_class, pretext
 
     match config:
         case PretextConfig():

@@ -29,19 +29,19 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from speed_report import describe_machine
 from tqdm import tqdm
 
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, write_json, write_text
 from data_pipelines.images import decode_image
 from data_pipelines.photo_sources import open_photos
 from data_pipelines.splits import split_groups
-from data_pipelines.transforms import grid_patches
 from exif_jax import gmm
-from exif_jax.detector import project
-from exif_jax.errors import UserError
-from exif_jax.extractors import load_extractor
-from exif_jax.features import FeatureFunctions, Params, feature_functions, limit_patches
-from exif_jax.mapping import data_mesh, replicate, shard
-from exif_jax.one_class import principal_projection
-from exif_jax.storage import read_json, write_json, write_text
-from exif_jax.thresholds import quantile_threshold
+from exif_jax.detection.detectors import project
+from exif_jax.detection.features import FeatureFunctions, Params, feature_functions, limit_patches
+from exif_jax.detection.thresholds import quantile_threshold
+from exif_jax.models.patches import grid_patches
+from exif_jax.models.trained import load_extractor
+from exif_jax.stages.one_class import principal_projection
+from exif_jax.training.mapping import data_mesh, replicate, shard
 
 CONDITION = "equalised"
 PATCHES = 8  # of each window, as in real_photos.py

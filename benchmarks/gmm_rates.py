@@ -18,7 +18,7 @@ from exif_jax.gmm.linalg import NEGLIGIBLE, column_blocks, dot
 from exif_jax.gmm.mixture import log_joint
 from exif_jax.gmm.program import EMState, Program
 from exif_jax.gmm.rows import Layout
-from exif_jax.mapping import REPLICATED, data_mesh, over_devices, to_host
+from exif_jax.training.mapping import REPLICATED, data_mesh, over_devices, to_host
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,11 +37,11 @@ from speed_report import describe_machine, write_results
 from tqdm import tqdm
 
 from data_pipelines.images import EXTENSIONS
-from data_pipelines.ingest.isolation import COMMAND, GuardedReader
-from data_pipelines.ingest.options import SWITCHES, Options
-from data_pipelines.ingest.photos import Photo, read_photo
-from data_pipelines.ingest.sources import Item
-from data_pipelines.prepare import REJECTS_FILE
+from data_pipelines.prepare.isolation import COMMAND, GuardedReader
+from data_pipelines.prepare.options import SWITCHES, Options
+from data_pipelines.prepare.reader import Photo, read_photo
+from data_pipelines.prepare.run import REJECTS_FILE
+from data_pipelines.prepare.sources import Item
 from data_pipelines.records import open_records
 
 ROOT = Path(__file__).resolve().parents[1]

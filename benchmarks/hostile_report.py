@@ -6,7 +6,7 @@ from typing import Any
 from hostile_files import EXPECTED
 from speed_report import heading
 
-from data_pipelines.ingest.options import Options
+from data_pipelines.prepare.options import Options
 
 Facts = dict[str, Any]
 """What is written as JSON, see `hostile.measure`."""

@@ -39,8 +39,8 @@ from prepare_steps import measure_steps
 from prepare_windows import measure_encodings, measure_reading, thread_counts
 from speed_report import describe_machine, take_turns, write_results
 
+from data_pipelines.prepare.report.tag_report import load_report
 from data_pipelines.records import open_records
-from data_pipelines.tag_report import load_report
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev"
 

@@ -16,13 +16,13 @@ from prepare_report import Table, spread
 from prepare_runs import Peaks, Prepare, digest_of_records
 from speed_report import take_turns
 
-from data_pipelines.ingest.catalogue import Catalogue
-from data_pipelines.ingest.engines import LocalEngine
-from data_pipelines.ingest.options import Options
-from data_pipelines.ingest.parts import num_parts
-from data_pipelines.ingest.plan import load_catalogue, make_plan
-from data_pipelines.ingest.workspace import Workspace
-from data_pipelines.prepare import describe_command, find_photos, read_and_plan
+from data_pipelines.prepare.catalogue import Catalogue
+from data_pipelines.prepare.engines import LocalEngine
+from data_pipelines.prepare.options import Options
+from data_pipelines.prepare.parts import num_parts
+from data_pipelines.prepare.plan import load_catalogue, make_plan
+from data_pipelines.prepare.run import describe_command, find_photos, read_and_plan
+from data_pipelines.prepare.workspace import Workspace
 
 _MEBI = 2**20
 

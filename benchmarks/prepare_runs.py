@@ -19,7 +19,7 @@ from pathlib import Path
 
 from prepare_photos import Kind, decode_file
 
-from data_pipelines.ingest.workspace import UNFINISHED
+from data_pipelines.prepare.workspace import UNFINISHED
 from data_pipelines.records import open_records
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +98,15 @@ class Prepare:
 def command(kind: Kind, workers: int, out: Path) -> list[str]:
     """The command that is measured. Files are there several times under other names: accepted."""
     return [
-        *(sys.executable, "-m", "exif_jax.cli", "prepare", str(kind.folder), "--out", str(out)),
+        *(
+            sys.executable,
+            "-m",
+            "exif_jax.cli",
+            "prepare",
+            str(kind.folder),
+            "--out",
+            str(out),
+        ),
         *("--workers", str(workers), "--encoding", kind.encoding, "--accept", "duplicate"),
         *("--validation-fraction", "0"),
     ]

@@ -14,13 +14,13 @@ import numpy as np
 from prepare_photos import Kind
 from prepare_report import Table, spread
 
-from data_pipelines.ingest import photos, worker
-from data_pipelines.ingest.isolation import GuardedReader
-from data_pipelines.ingest.items import Item
-from data_pipelines.ingest.options import Options
-from data_pipelines.ingest.shards import records_of_photos
+from data_pipelines.files import write_bytes
+from data_pipelines.prepare import photos, worker
+from data_pipelines.prepare.isolation import GuardedReader
+from data_pipelines.prepare.items import Item
+from data_pipelines.prepare.options import Options
+from data_pipelines.prepare.shards import records_of_photos
 from data_pipelines.records import write_shard
-from exif_jax.storage import write_bytes
 
 # Functions that `worker.read_one` calls, none of them inside another.
 _STEPS: dict[str, tuple[tuple[Any, str], ...]] = {

@@ -16,11 +16,10 @@ from prepare_photos import read_all
 from prepare_report import Table, spread
 from speed_report import take_turns
 
-from data_pipelines.images import decode_image
-from data_pipelines.ingest.jpeg_windows import block_size, cut_windows
-from data_pipelines.ingest.options import WINDOW
-from data_pipelines.ingest.photos import choose_windows
+from data_pipelines.images import WINDOW, decode_image
 from data_pipelines.pipeline import record_batches
+from data_pipelines.prepare.jpeg_windows import block_size, cut_windows
+from data_pipelines.prepare.reader import choose_windows
 from data_pipelines.records import Records
 
 _CHOSEN = "PNG, level 1"

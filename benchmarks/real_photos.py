@@ -26,13 +26,13 @@ from real_runs import TINY, Settings, Steps, detectors, make_runs
 from real_scores import CUES, Comparison, TrivialScore, at_threshold, cues, fit_trivial
 from tqdm import tqdm
 
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, write_json
 from data_pipelines.images import decode_image
 from data_pipelines.records import open_records, record_values
 from data_pipelines.targets import encode_targets
-from exif_jax.detector import load_detector
-from exif_jax.errors import UserError
-from exif_jax.plots import training_curves
-from exif_jax.storage import read_json, write_json
+from exif_jax.detection.detectors import load_detector
+from exif_jax.training.curves import training_curves
 
 SCORED_TOGETHER = 32
 

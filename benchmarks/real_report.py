@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from real_data import EQUAL_QUALITY, UNSEEN_GENERATORS
 from real_scores import CALIPER, FEWEST_SOURCES
 
-from exif_jax.storage import write_text
+from data_pipelines.files import write_text
 
 Results = dict[str, Any]
 _MATCHED = "matched pairs"

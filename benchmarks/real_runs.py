@@ -11,8 +11,8 @@ from typing import Any
 
 from real_data import CONDITIONS
 
-from exif_jax.errors import UserError
-from exif_jax.storage import read_json, write_json
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from data_pipelines.images import decode_image
 from exif_jax import metrics
-from exif_jax.srm import srm_kernels
+from exif_jax.models.srm import srm_kernels
 
 RESAMPLES = 2000
 CALIPER = 0.1  # largest difference of matched trivial scores, in their deviation over training data

@@ -26,19 +26,19 @@ from jax import Array, lax
 from PIL import Image
 from speed_report import Row, describe_machine, rows_of, table, take_turns, write_results
 
+from data_pipelines.images import PATCH, WINDOW
 from data_pipelines.pipeline import record_batches
-from data_pipelines.prepare import Options, prepare
-from data_pipelines.records import WINDOW, Records, open_records
+from data_pipelines.prepare.run import Options, prepare
+from data_pipelines.records import Records, open_records
 from data_pipelines.simulated import make_dataset
-from data_pipelines.transforms import PATCH
 from exif_jax.config import ModelConfig, OptimizerConfig, PretextConfig, RecordsConfig
-from exif_jax.extractor import residual_convolution
-from exif_jax.extractors import build_extractor
-from exif_jax.features import extract_features, feature_functions
-from exif_jax.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
-from exif_jax.pretext import init_params, make_loss
-from exif_jax.srm import srm_kernels
-from exif_jax.steps import initial_state, make_optimizer, map_train_step
+from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.models.published import residual_convolution
+from exif_jax.models.srm import srm_kernels
+from exif_jax.models.trained import build_extractor
+from exif_jax.stages.pretext import init_params, make_loss
+from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
+from exif_jax.training.step import initial_state, make_optimizer, map_train_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from exif_jax.storage import write_json, write_text
+from data_pipelines.files import write_json, write_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "pillow", "numpy", "scikit-learn")
 

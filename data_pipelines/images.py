@@ -22,8 +22,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data_pipelines import heic
-from exif_jax.errors import UserError
+from data_pipelines.errors import UserError
 
+WINDOW: Final = 256
+"""Side of a window of the records in pixels."""
+PATCH: Final = 64
+"""Side of a patch of the network in pixels."""
 EXTENSIONS: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".mpo"}
     | {".heic", ".heif", ".hif", ".avif"}
@@ -240,3 +244,11 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
 def _describe(error: Exception) -> str:
     """One line for the list of rejected files."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def at_least_one_patch(image: np.ndarray) -> np.ndarray:
+    """The image itself, or, if a side is under 64, the image resized to 64x64."""
+    if min(image.shape[:2]) >= PATCH:
+        return image
+    resized = Image.fromarray(image).resize((PATCH, PATCH), Image.Resampling.BILINEAR)
+    return np.asarray(resized)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipelines.errors import UserError
 from data_pipelines.images import find_images
-from exif_jax.errors import UserError
 
 # (photographs, generated images): names of the two folders that stand side by side.
 LAYOUTS = (("0_real", "1_fake"), ("real", "fake"), ("nature", "ai"))

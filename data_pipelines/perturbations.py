@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from exif_jax.errors import UserError
+from data_pipelines.errors import UserError
 
 CHROMA_SUBSAMPLING = "4:2:0"  # Pillow's own default, and what most of the web applies
 

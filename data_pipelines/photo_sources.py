@@ -9,10 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.bursts import group_bursts
+from data_pipelines.errors import UserError
 from data_pipelines.exif import capture_key, load_exif
 from data_pipelines.images import decode_image, find_images
 from data_pipelines.records import PREPARE_FILE, Records, open_records
-from exif_jax.errors import UserError
 
 BURST_GAP_SECONDS = 60.0
 

@@ -12,11 +12,10 @@ from typing import Any
 import grain
 import numpy as np
 
-from data_pipelines.images import ImageError, decode_image
+from data_pipelines.images import WINDOW, ImageError, at_least_one_patch, decode_image
 from data_pipelines.labelled import LabelledImage
 from data_pipelines.perturbations import Augmentation, augment
-from data_pipelines.records import WINDOW, Records
-from data_pipelines.transforms import at_least_one_patch
+from data_pipelines.records import Records
 
 Example = dict[str, Any]
 

@@ -28,11 +28,11 @@ from etils import epath
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_pipelines.ingest.options import WINDOW
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json
+from data_pipelines.images import WINDOW
 from data_pipelines.tags import TAGS
 from data_pipelines.targets import Target, encode_targets, targets_from_json
-from exif_jax.errors import UserError
-from exif_jax.storage import read_json
 
 SCHEMA_VERSION: Final = 2
 """1: windows are PNG. 2: windows of JPEG photos are JPEG."""

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from data_pipelines.camera_names import normalise_make, normalise_model
-from exif_jax.errors import UserError
+from data_pipelines.errors import UserError
 
 Kind = Literal["categorical", "ranked"]
 FocalLengthKind = Literal["actual", "35mm"]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.errors import UserError
 from data_pipelines.tags import OTHER, TAGS, Kind, Tag
-from exif_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

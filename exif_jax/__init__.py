@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exif_jax import gmm
-    from exif_jax.detector import Detection, Detector, load_detector
-    from exif_jax.extractors import LoadedExtractor, load_extractor
+    from exif_jax.detection.detectors import Detection, Detector, load_detector
+    from exif_jax.models.trained import LoadedExtractor, load_extractor
 
 __all__ = ["Detection", "Detector", "LoadedExtractor", "gmm", "load_detector", "load_extractor"]
 
 _HOME = {
-    "Detection": "exif_jax.detector",
-    "Detector": "exif_jax.detector",
-    "load_detector": "exif_jax.detector",
-    "LoadedExtractor": "exif_jax.extractors",
-    "load_extractor": "exif_jax.extractors",
+    "Detection": "exif_jax.detection.detectors",
+    "Detector": "exif_jax.detection.detectors",
+    "load_detector": "exif_jax.detection.detectors",
+    "LoadedExtractor": "exif_jax.models.trained",
+    "load_extractor": "exif_jax.models.trained",
 }
 
 

@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_pipelines.errors import UserError
 from data_pipelines.perturbations import Augmentation
-from exif_jax.errors import UserError
 
 
 @dataclass

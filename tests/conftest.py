@@ -12,12 +12,12 @@ import hypothesis
 import jax
 import pytest
 
-from data_pipelines.prepare import Options, prepare
+from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import open_records
 from data_pipelines.simulated import make_dataset
 from exif_jax.config import ModelConfig
-from exif_jax.extractors import build_extractor, save_extractor
-from exif_jax.pretext import init_params
+from exif_jax.models.trained import build_extractor, save_extractor
+from exif_jax.stages.pretext import init_params
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,17 +14,17 @@ from typing import Any
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_pipelines.ingest import shards
-from data_pipelines.ingest.engines import Engine, LocalEngine
-from data_pipelines.ingest.options import Options
-from data_pipelines.ingest.workspace import Workspace, put_json
-from data_pipelines.prepare import (
+from data_pipelines.prepare import shards
+from data_pipelines.prepare.engines import Engine, LocalEngine
+from data_pipelines.prepare.options import Options
+from data_pipelines.prepare.run import (
     DEFAULT_WORKERS,
     describe,
     describe_command,
     find_photos,
     read_and_plan,
 )
+from data_pipelines.prepare.workspace import Workspace, put_json
 from data_pipelines.records import (
     DESCRIPTION,
     PREPARE_FILE,
@@ -92,7 +92,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _engine(self) -> Engine:
         if self._beam_options is None:
             return LocalEngine(DEFAULT_WORKERS)
-        from data_pipelines.ingest.beam_engine import BeamEngine
+        from data_pipelines.prepare.beam_engine import BeamEngine
 
         return BeamEngine(self._beam_options)
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_pipelines.errors import UserError
 from data_pipelines.simulated.dataset import make_dataset
-from exif_jax.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

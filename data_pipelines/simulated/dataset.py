@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data_pipelines.errors import UserError
 from data_pipelines.simulated.camera import photograph
 from data_pipelines.simulated.cameras import CAMERAS
 from data_pipelines.simulated.exif_writer import write_exif
@@ -20,7 +21,6 @@ from data_pipelines.simulated.generators import FAMILIES, generate
 from data_pipelines.simulated.jpeg import encode_jpeg
 from data_pipelines.simulated.plan import Order, make_plan
 from data_pipelines.simulated.scenes import sample_scene
-from exif_jax.errors import UserError
 
 ARGUMENTS_FILE = "simulated.json"
 # Raise it when the same arguments would give other pictures.

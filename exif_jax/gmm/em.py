@@ -20,7 +20,7 @@ from exif_jax.gmm.progress import Observer, Progress
 from exif_jax.gmm.rows import Layout, checked, gather, place
 from exif_jax.gmm.start import STARTS, Sample, generator, kmeans_responsibilities, nearest_centre
 from exif_jax.gmm.statistics import MOST_RESEEDS
-from exif_jax.mapping import data_mesh, replicate, to_host
+from exif_jax.training.mapping import data_mesh, replicate, to_host
 
 _FEW_ROWS = 10  # numbers in the data for each parameter, under which a fit is doubtful
 

@@ -23,7 +23,7 @@ from exif_jax.gmm.statistics import (
     maximise,
     of_rows,
 )
-from exif_jax.mapping import AXIS, REPLICATED, SHARDED, over_devices
+from exif_jax.training.mapping import AXIS, REPLICATED, SHARDED, over_devices
 
 # Comparing many candidates in one process would otherwise hold the programs of all of them.
 _few_kept = lru_cache(maxsize=32)

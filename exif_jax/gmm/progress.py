@@ -10,12 +10,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from data_pipelines.files import write_bytes
 from exif_jax.gmm.frame import Frame
 from exif_jax.gmm.mixture import GaussianMixture
 from exif_jax.gmm.program import EMState
 from exif_jax.gmm.statistics import Statistics
-from exif_jax.mapping import to_host
-from exif_jax.storage import flatten, unflatten, write_bytes
+from exif_jax.models.storage import flatten, unflatten
+from exif_jax.training.mapping import to_host
 
 # Called after an iteration: iterations done, mean log-likelihood before the last, the mixture now.
 Observer = Callable[[int, float, GaussianMixture], None]

@@ -9,7 +9,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from exif_jax.mapping import shard
+from exif_jax.training.mapping import shard
 
 _CHUNK = {"cpu": 2048}  # rows whose E- and M-step are done together
 _CHUNK_ELSEWHERE = 16384

@@ -9,7 +9,7 @@ from jax.scipy.special import logsumexp
 from exif_jax.gmm.covariances import Structure, fourth_moments, from_scatters, scatters
 from exif_jax.gmm.linalg import dot
 from exif_jax.gmm.mixture import GaussianMixture, log_joint
-from exif_jax.mapping import AXIS
+from exif_jax.training.mapping import AXIS
 
 # An empty component is started again so often, then left alone.
 MOST_RESEEDS = 3

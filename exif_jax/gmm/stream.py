@@ -26,7 +26,7 @@ from exif_jax.gmm.progress import Observer, Progress
 from exif_jax.gmm.rows import Layout, checked, gather, spans_processes
 from exif_jax.gmm.start import Sample, generator
 from exif_jax.gmm.statistics import Statistics, maximise
-from exif_jax.mapping import data_mesh, replicate, to_host
+from exif_jax.training.mapping import data_mesh, replicate, to_host
 
 BLOCK_ROWS = 32768  # rows of one device in memory at once
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, features
 
 from data_pipelines import heic
+from data_pipelines.errors import UserError
 from data_pipelines.images import (
     ImageError,
     can_be_cropped,
@@ -19,7 +20,6 @@ from data_pipelines.images import (
     read_bytes,
     to_rgb,
 )
-from exif_jax.errors import UserError
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.errors import UserError
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
-from exif_jax.errors import UserError
 
 
 def make(root: Path, *files: str) -> Path:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_pipelines.errors import UserError
 from data_pipelines.perturbations import (
     Augmentation,
     augment,
@@ -17,7 +18,6 @@ from data_pipelines.perturbations import (
     rescale,
     resize,
 )
-from exif_jax.errors import UserError
 
 NOTHING = Augmentation(resize_probability=0, blur_probability=0, jpeg_probability=0)
 

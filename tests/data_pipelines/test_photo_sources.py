@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from data_pipelines.errors import UserError
 from data_pipelines.images import decode_image
 from data_pipelines.photo_sources import file_groups, open_photos
-from data_pipelines.prepare import Options, prepare
-from exif_jax.errors import UserError
+from data_pipelines.prepare.run import Options, prepare
 
 
 def test_files_near_in_time_share_a_group(make_photo):

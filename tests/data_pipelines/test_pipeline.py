@@ -13,7 +13,7 @@ from data_pipelines.pipeline import (
     random_window,
     record_batches,
 )
-from data_pipelines.prepare import Options, prepare
+from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import open_records
 from data_pipelines.simulated import make_dataset
 

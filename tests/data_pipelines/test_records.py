@@ -13,6 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from data_pipelines.errors import UserError
 from data_pipelines.records import (
     PREPARE_FILE,
     SCHEMA_VERSION,
@@ -26,7 +27,6 @@ from data_pipelines.records import (
     write_shard,
 )
 from data_pipelines.targets import build_targets, targets_to_json
-from exif_jax.errors import UserError
 
 VALUES: dict[str, str | float] = {"Make": "Canon", "FNumber": 2.8, "Flash": "fired"}
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.errors import UserError
 from data_pipelines.exif import Exif, capture_key, read_exif
-from data_pipelines.ingest.not_cameras import RULES, not_a_camera, pixel_size_differs
+from data_pipelines.prepare.not_cameras import RULES, not_a_camera, pixel_size_differs
 from data_pipelines.tags import (
     FOCAL_LENGTHS,
     OTHER,
@@ -17,7 +18,6 @@ from data_pipelines.tags import (
     parse_tags,
     to_number,
 )
-from exif_jax.errors import UserError
 
 RANGES = {
     "FNumber": (0.5, 128),

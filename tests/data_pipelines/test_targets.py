@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from data_pipelines.errors import UserError
 from data_pipelines.tags import TAGS
 from data_pipelines.targets import (
     Target,
@@ -15,7 +16,6 @@ from data_pipelines.targets import (
     targets_from_json,
     targets_to_json,
 )
-from exif_jax.errors import UserError
 
 PUBLISHED_SIZES = {1: 7, 5: 6, 6: 4, 9: 6, 10: 4, 11: 2, 13: 5}
 CODED = [2.8, 6, 0.01, 200.0, 50.0, 0, 3, 4.0, -1.0, 5, 3, 1, 7.5, 4]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from exif_jax.released import TOKEN, _binary_table, _pretext_table
-from exif_jax.srm import srm_kernels
+from exif_jax.models.released import TOKEN, _binary_table, _pretext_table
+from exif_jax.models.srm import srm_kernels
 
 
 def random_weights(table):

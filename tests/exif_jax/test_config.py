@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from data_pipelines.errors import UserError
 from exif_jax.config import (
     BinaryConfig,
     EvaluationConfig,
@@ -20,9 +21,8 @@ from exif_jax.config import (
     flat,
     to_json,
 )
-from exif_jax.errors import UserError
-from exif_jax.extractors import build_extractor, model_config
-from exif_jax.steps import make_optimizer
+from exif_jax.models.trained import build_extractor, model_config
+from exif_jax.training.step import make_optimizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")

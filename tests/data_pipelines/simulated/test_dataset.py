@@ -10,10 +10,10 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from data_pipelines.errors import UserError
 from data_pipelines.simulated import make_dataset
 from data_pipelines.simulated.__main__ import main
 from data_pipelines.simulated.generators import FAMILIES
-from exif_jax.errors import UserError
 
 SMALL = {"photos": 3, "labelled": 2, "test": 0, "seed": 1}
 

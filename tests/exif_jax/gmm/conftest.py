@@ -6,7 +6,7 @@ import pytest
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from exif_jax import gmm
-from exif_jax.mapping import data_mesh
+from exif_jax.training.mapping import data_mesh
 
 
 @pytest.fixture(autouse=True, scope="session")

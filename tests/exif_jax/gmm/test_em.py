@@ -14,7 +14,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from exif_jax import gmm
 from exif_jax.gmm.covariances import COVARIANCE_TYPES
-from exif_jax.mapping import data_mesh
+from exif_jax.training.mapping import data_mesh
 
 ALL = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 SKLEARNS = pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from exif_jax import gmm
 from exif_jax.gmm import GaussianMixtureEstimator, em
 from exif_jax.gmm.covariances import COVARIANCE_TYPES
-from exif_jax.mapping import data_mesh
+from exif_jax.training.mapping import data_mesh
 
 SKLEARNS = ["full", "tied", "diag", "spherical"]
 

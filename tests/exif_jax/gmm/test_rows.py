@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exif_jax.gmm.rows import Layout, checked, place
-from exif_jax.mapping import data_mesh
+from exif_jax.training.mapping import data_mesh
 
 
 @given(rows=st.integers(1, 10**7), platform=st.sampled_from(["cpu", "gpu", "tpu"]))

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from exif_jax import gmm
 from exif_jax.gmm import statistics as s
 from exif_jax.gmm.covariances import COVARIANCE_TYPES, Structure
-from exif_jax.mapping import REPLICATED, SHARDED, data_mesh, over_devices, shard
+from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, shard
 
 ALL = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from exif_jax import gmm
 from exif_jax.gmm.covariances import COVARIANCE_TYPES
 from exif_jax.gmm.stream import blocks
-from exif_jax.mapping import data_mesh
+from exif_jax.training.mapping import data_mesh
 
 ROOT = Path(__file__).resolve().parents[3]
 ALL = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -220,7 +220,7 @@ from pathlib import Path
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 from exif_jax import gmm
-from exif_jax.mapping import data_mesh
+from exif_jax.training.mapping import data_mesh
 
 data, pause, *pairs = sys.argv[1:]
 rows = np.load(data, mmap_mode="r")

@@ -1,0 +1,22 @@
+"""From whatever photos people have to clean training records, step by step.
+
+    options.py        everything that decides the content of the records
+    sources.py        directories, globs, lists, archives -> files to read
+      archives.py       the images in .tar and .zip files
+      items.py          one file to read
+    sidecars/         EXIF from files beside the photos
+    photos.py         one photo -> its windows and values, or why it is of no use
+      jpeg_windows.py   windows of a JPEG cut without decoding it
+      window_quality.py flat, black and clipped windows
+      not_cameras.py    scanners, screenshots, games, editors
+    isolation.py      the same in a child process that may hang, grow or die
+      worker.py         the child
+    parts.py          some hundred files -> one part on disk, the unit of resumption
+    catalogue.py      what is known of all photos, in columns
+    plan.py           duplicates, bursts, split, classes
+    shards.py         parts -> the final shards
+    engines.py        running parts and shards: local processes, or Apache Beam
+    workspace.py      the output directory while it is unfinished
+
+`data_pipelines.prepare.run` runs these steps; it is the command `exif-jax prepare`.
+"""

@@ -1,0 +1,156 @@
+"""Decisions that need all photos at once: duplicates, bursts, split, classes, shards."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from data_pipelines.bursts import burst_groups, hold_out, linked
+from data_pipelines.errors import UserError
+from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder, count_words
+from data_pipelines.prepare.options import Options
+from data_pipelines.prepare.parts import read_rows
+from data_pipelines.tags import TAGS
+from data_pipelines.targets import Target, build_targets_from_counts, coded_targets
+
+WINDOWS_PER_SHARD: Final = 4096  # about 100 MB
+_ONE_UNIT: Final = {"photo": "copies or one burst of one camera", "camera": "of one camera model"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A shard to be written.
+
+    Attributes:
+      split: "train" or "validation".
+      index: Of the shard within its split.
+      num_shards: Of the split.
+      photos: int [p, 3]: part, number among the part's photos, and group of each photo.
+    """
+
+    split: str
+    index: int
+    num_shards: int
+    photos: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What was decided.
+
+    Attributes:
+      catalogue: The n photos that go into the records.
+      group: int64 [n], id of each photo's burst.
+      heldout: bool [n], whether it is in the validation split.
+      duplicates: Ids of photos that are there more than once.
+      targets: What can be learned, with classes from the training photos.
+      shards: Every photo once, in the order of the sources.
+    """
+
+    catalogue: Catalogue
+    group: np.ndarray
+    heldout: np.ndarray
+    duplicates: frozenset[int]
+    targets: tuple[Target, ...]
+    shards: tuple[Shard, ...]
+
+
+def load_catalogue(directory: epath.Path, num_parts: int) -> Catalogue:
+    """Gathers what is known of all photos from the parts."""
+    builder = CatalogueBuilder()
+    for part in tqdm(range(num_parts), "gathering", unit="part", disable=None, leave=False):
+        for row in read_rows(directory, part):
+            if "reject" in row:
+                reject = row["reject"]
+                builder.add_reject(
+                    reject["reason"], row["name"], reject["detail"], reject["skipped"]
+                )
+                continue
+            photo = row["photo"]
+            builder.add_photo(
+                photo=photo["photo"],
+                camera=photo["camera"],
+                seconds=photo["seconds"],
+                digest=photo["digest"],
+                num_windows=len(photo["windows"]),
+                size_differs=photo["size_differs"],
+                part=part,
+                values=photo["values"],
+                skipped_windows=photo["skipped"],
+            )
+    return builder.build()
+
+
+def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
+    """Decides what goes where.
+
+    Args:
+      catalogue: Of at least one photo.
+      options: How.
+      coded: Whether tag values are imported class ids.
+
+    Raises:
+      UserError: Nothing can be held out, or there is nothing to learn from.
+    """
+    rows = np.arange(len(catalogue)) - np.searchsorted(catalogue.part, catalogue.part)
+    duplicates: frozenset[int] = frozenset()
+    if "duplicate" in options.reject:
+        ids, first, counts = np.unique(catalogue.photo, return_index=True, return_counts=True)
+        duplicates = frozenset(ids[counts > 1].tolist())
+        keep = np.sort(first)
+        catalogue, rows = catalogue.select(keep), rows[keep]
+    group = burst_groups(
+        catalogue.camera,
+        catalogue.seconds,
+        catalogue.digest,
+        catalogue.photo,
+        options.burst_seconds,
+    )
+    by_camera = options.split_by == "camera"
+    # Copies of an image that name different cameras tie these together; unknown ones are number 0.
+    units = linked(catalogue.camera + 1, group) if by_camera else group
+    heldout = np.array(hold_out(units.tolist(), options.validation_fraction, options.seed))
+    if options.validation_fraction and not heldout.any():
+        raise UserError(
+            f"all {len(catalogue)} photos are {_ONE_UNIT[options.split_by]}, so none can be held "
+            "out; give other photos too, or --validation-fraction 0"
+        )
+    targets = (
+        coded_targets()
+        if coded
+        else build_targets_from_counts(
+            count_words(catalogue, ~heldout),
+            any_value=_has_numbers(catalogue, ~heldout),
+            min_count=options.min_count,
+            max_classes=options.max_classes,
+        )
+    )
+    shards = [
+        *_shards("train", np.flatnonzero(~heldout), catalogue, rows, group),
+        *_shards("validation", np.flatnonzero(heldout), catalogue, rows, group),
+    ]
+    return Plan(catalogue, group, heldout, duplicates, targets, tuple(shards))
+
+
+def _has_numbers(catalogue: Catalogue, keep: np.ndarray) -> bool:
+    """Returns whether some photo has a value of a ranked tag."""
+    ranked = (tag.name for tag in TAGS if tag.kind == "ranked")
+    return any(bool(np.isfinite(catalogue.values[name][keep]).any()) for name in ranked)
+
+
+def _shards(
+    split: str, members: np.ndarray, catalogue: Catalogue, rows: np.ndarray, group: np.ndarray
+) -> Iterator[Shard]:
+    """Divides the photos of a split into shards of about equal numbers of windows."""
+    if not len(members):
+        return
+    ends = np.cumsum(catalogue.num_windows[members])
+    wanted = -(-int(ends[-1]) // WINDOWS_PER_SHARD)
+    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, wanted) / wanted, side="right")
+    bounds = np.unique([0, *cuts, len(members)])  # photos of very many windows leave none empty
+    columns = np.stack([catalogue.part[members], rows[members], group[members]], axis=1)
+    for index in range(len(bounds) - 1):
+        yield Shard(split, index, len(bounds) - 1, columns[bounds[index] : bounds[index + 1]])

@@ -1,0 +1,1 @@
+"""What is in prepared records: summaries of the tags, as text, JSON and one page."""

@@ -1,0 +1,380 @@
+"""The tag report: what prepared records hold, for people and programs."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from etils import epath
+
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, write_text
+from data_pipelines.prepare.catalogue import EXAMPLES, Catalogue
+from data_pipelines.prepare.options import REASONS
+from data_pipelines.prepare.report.html import amount, printable
+from data_pipelines.prepare.report.page import render_page
+from data_pipelines.prepare.report.plots import format_value
+from data_pipelines.records import check_records
+from data_pipelines.tags import OTHER, TAG_BY_NAME
+from data_pipelines.targets import Target, class_index
+
+REPORT_FILE: Final = "tag_report.json"
+QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+DOMINANT: Final = 0.9
+"""A tag with one value in more than this fraction of its photos teaches little."""
+RARE_FRACTION: Final = 0.05
+RARE_PHOTOS: Final = 20
+"""A tag that a smaller fraction, or fewer, of the photos have is too rare to learn from."""
+LOG_TAGS: Final = ("FNumber", "ExposureTime", "ISO", "FocalLength")
+"""Tags that photographers count in stops or multiples."""
+NAME_TAGS: Final = ("Make", "Model")
+"""Categorical tags with open vocabularies."""
+BINS: Final = 24
+MAX_VALUES: Final = 30
+MAX_MAKES: Final = 20
+MAX_MODELS: Final = 12
+UNKNOWN: Final = "unknown"
+"""Stands for a missing make or model among the makes and models."""
+_SHOWN_CLASSES: Final = 10  # in the text
+
+Report = dict[str, Any]
+
+
+def build_report(
+    catalogue: Catalogue,
+    targets: Sequence[Target],
+    *,
+    group: np.ndarray,
+    heldout: np.ndarray,
+    sidecars: Mapping[str, Any] | None = None,
+) -> Report:
+    """Summarises prepared photos.
+
+    Args:
+      catalogue: The n photos in the records; duplicates are among its rejects.
+      targets: Targets with their classes.
+      group: int64 [n], ids of bursts.
+      heldout: bool [n], whether a photo is for validation.
+      sidecars: What was read from sidecar files: `files` (path, kind, num_entries and num_matched
+        of each), `num_unmatched`, `unmatched` (names). It goes into the report as it is.
+
+    Returns:
+      JSON object without NaN: `num_files` = `num_photos` + the sum of `rejects`; `num_windows`;
+      `splits` (photos, windows, groups, cameras of each); `shared` (groups and cameras that are in
+      both splits); `tags` (by name: kind, number and fraction of photos with a value; of a
+      categorical tag the photos of each class, and the most frequent values of makes and models; of
+      a ranked one the unit, minimum, quantiles, maximum, histogram); `makes_models` (photos by make
+      and model, which sum to `num_photos`); `rejects` and `reject_examples` by reason;
+      `skipped_windows` by reason; `num_size_differs`; `sidecars`; `warnings` (sentences).
+    """
+    sides = {"train": ~heldout, "validation": heldout}
+    report = {
+        "num_files": len(catalogue) + catalogue.rejects.total(),
+        "num_photos": len(catalogue),
+        "num_windows": int(catalogue.num_windows.sum(dtype=np.int64)),
+        "splits": {
+            name: _summarise_split(catalogue, group, side)
+            for name, side in sides.items()
+            if side.any()
+        },
+        "shared": {
+            "num_groups": len(np.intersect1d(group[heldout], group[~heldout])),
+            "num_cameras": len(
+                np.intersect1d(_cameras(catalogue, heldout), _cameras(catalogue, ~heldout))
+            ),
+        },
+        "tags": {target.name: _summarise_tag(target, catalogue) for target in targets},
+        "makes_models": _count_makes_models(catalogue),
+        "rejects": dict(catalogue.rejects.most_common()),
+        "reject_examples": {
+            reason: [list(row) for row in catalogue.examples.get(reason, [])[:EXAMPLES]]
+            for reason, _ in catalogue.rejects.most_common()
+        },
+        "skipped_windows": dict(catalogue.skipped_windows.most_common()),
+        "num_size_differs": int(catalogue.size_differs.sum()),
+        "sidecars": sidecars,
+    }
+    tag_warnings = (_warn_of_tag(target, catalogue, heldout) for target in targets)
+    report["warnings"] = [*_warn_of_files(report), *(s for rows in tag_warnings for s in rows)]
+    return report
+
+
+def _cameras(catalogue: Catalogue, keep: np.ndarray) -> np.ndarray:
+    """Returns the known cameras of some of the photos, each once."""
+    codes = np.unique(catalogue.camera[keep])
+    return codes[codes >= 0]
+
+
+def _summarise_split(catalogue: Catalogue, group: np.ndarray, keep: np.ndarray) -> dict[str, int]:
+    return {
+        "num_photos": int(keep.sum()),
+        "num_windows": int(catalogue.num_windows[keep].sum(dtype=np.int64)),
+        "num_groups": len(np.unique(group[keep])),
+        "num_cameras": len(_cameras(catalogue, keep)),
+    }
+
+
+def _summarise_tag(target: Target, catalogue: Catalogue) -> dict[str, Any]:
+    values = _present(catalogue.values[target.name])
+    num = len(values)
+    coverage = num / len(catalogue) if num else 0.0
+    summary: dict[str, Any] = {"kind": target.kind, "num": num, "coverage": coverage}
+    if target.kind == "categorical":
+        words = catalogue.words[target.name]
+        counts = np.bincount(values, minlength=len(words))
+        summary["classes"] = _count_classes(target, words, counts)
+        if target.name in NAME_TAGS:
+            # Stable: equal counts stay in the order of the photos.
+            order = np.argsort(-counts, kind="stable")[:MAX_VALUES]
+            summary["values"] = {words[i]: int(counts[i]) for i in order if counts[i]}
+        return summary
+    summary["unit"] = TAG_BY_NAME[target.name].unit
+    if num:
+        summary["min"] = float(values.min())
+        quantiles = np.quantile(values, QUANTILES)
+        summary["quantiles"] = {str(q): float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
+        summary["max"] = float(values.max())
+        summary["histogram"] = _histogram(values, target.name in LOG_TAGS)
+    return summary
+
+
+def _present(column: np.ndarray) -> np.ndarray:
+    """Returns the values of a column that are not missing."""
+    return column[~np.isnan(column)] if column.dtype.kind == "f" else column[column >= 0]
+
+
+def _count_classes(target: Target, words: Sequence[str], counts: np.ndarray) -> dict[str, int]:
+    """Counts photos by class, given the photos of every word."""
+    sums = dict.fromkeys(target.classes, 0)
+    for word, count in zip(words, counts, strict=True):
+        index = class_index(word, target)
+        if index is not None:
+            sums[target.classes[index]] += int(count)
+    return sums
+
+
+def _histogram(values: np.ndarray, multiples: bool) -> dict[str, Any]:
+    """Counts values in bins of equal width, on a logarithmic scale if `multiples` and all > 0."""
+    low, high = float(values.min()), float(values.max())
+    log = multiples and low > 0
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # one value: one bin around it
+        edges = np.array([low / 1.1, high * 1.1] if log else [low - 0.5, high + 0.5])
+    else:
+        edges = (np.geomspace if log else np.linspace)(low, high, BINS + 1)
+    counts, _ = np.histogram(values, edges)
+    return {
+        "scale": "log" if log else "linear",
+        "edges": edges.tolist(),
+        "counts": counts.tolist(),
+    }
+
+
+def _count_makes_models(catalogue: Catalogue) -> dict[str, dict[str, int]]:
+    """Counts photos by make and model, the most frequent first, the rest as "other"."""
+    makes, models = ((*catalogue.words[name], UNKNOWN) for name in NAME_TAGS)
+    make, model = (catalogue.values[name].astype(np.int64) for name in NAME_TAGS)
+    # -1, missing, becomes the last word.
+    pairs = (make % len(makes)) * len(models) + model % len(models)
+    nested: dict[str, Counter[str]] = {}
+    for pair, count in zip(*np.unique(pairs, return_counts=True), strict=True):
+        by_model = nested.setdefault(makes[pair // len(models)], Counter())
+        by_model[models[pair % len(models)]] += int(count)
+    totals = Counter({name: by_model.total() for name, by_model in nested.items()})
+    frequent = _frequent(totals, MAX_MAKES)
+    result = {name: _fold(nested[name]) for name in frequent}
+    rest: Counter[str] = sum(
+        (by_model for name, by_model in nested.items() if name not in result), Counter()
+    )
+    if rest:
+        result[OTHER] = _fold(rest)
+    return result
+
+
+def _frequent(counts: Counter[str], limit: int) -> list[str]:
+    """Returns the most frequent names; the one that stands for the rest is not among them."""
+    return [name for name, _ in counts.most_common() if name != OTHER][:limit]
+
+
+def _fold(counts: Counter[str]) -> dict[str, int]:
+    """Keeps the most frequent models and adds up the others."""
+    kept = {name: counts[name] for name in _frequent(counts, MAX_MODELS)}
+    rest = counts.total() - sum(kept.values())
+    return {**kept, OTHER: rest} if rest else kept
+
+
+def _warn_of_files(report: Report) -> list[str]:
+    """Returns sentences about the collection as a whole."""
+    num_photos, num_files = report["num_photos"], report["num_files"]
+    rejected, differing = num_files - num_photos, report["num_size_differs"]
+    sentences = {
+        f"{rejected} of {num_files} files were rejected, more than half; see the reasons": (
+            2 * rejected > num_files
+        ),
+        f"only {amount(num_photos, 'photo')}: every tag is too rare to learn from": num_photos
+        < RARE_PHOTOS,
+        "no photo is held out for validation, so nothing tells whether learning works": (
+            "validation" not in report["splits"]
+        ),
+        f"{report['shared']['num_groups']} bursts are in both splits, so validation looks better "
+        "than it is": report["shared"]["num_groups"] > 0,
+        f"{differing} photos are not of the size that their EXIF states: crops, or resized, which "
+        "erases what a camera leaves in the pixels; `exif-jax prepare --reject size_mismatch` "
+        "leaves them out": differing > 0,
+    }
+    return [sentence for sentence, applies in sentences.items() if applies]
+
+
+def _warn_of_tag(target: Target, catalogue: Catalogue, heldout: np.ndarray) -> list[str]:
+    """Returns sentences about a tag that teaches nothing or little."""
+    name, column = target.name, catalogue.values[target.name]
+    values = _present(column)
+    num, num_photos = len(values), len(catalogue)
+    if not num:
+        return [f"{name}: no photo has it; nothing is learned from it"]
+    sentences = []
+    # Of a handful of photos every tag is rare, which one sentence says for all.
+    if num_photos >= RARE_PHOTOS and num < max(RARE_FRACTION * num_photos, RARE_PHOTOS):
+        sentences.append(
+            f"{name}: {num} of {num_photos} photos have it, too rare to learn much from"
+        )
+    distinct, counts = np.unique(values, return_counts=True)
+    most = int(counts.argmax())
+    if (fraction := counts[most] / num) > DOMINANT:
+        value = distinct[most]
+        if target.kind == "categorical":
+            shown = catalogue.words[name][value]
+        else:
+            shown = format_value(name, value, TAG_BY_NAME[name].unit)
+        sentences.append(f"{name}: {fraction:.0%} of its values are {shown}; it teaches little")
+    if name in NAME_TAGS:
+        words = catalogue.words[name]
+        trained = np.bincount(_present(column[~heldout]), minlength=len(words))
+        empty = [c for c, count in _count_classes(target, words, trained).items() if not count]
+        if empty:
+            sentences.append(
+                f"{name}: no training photo is of class {', '.join(empty)}; it is never learned"
+            )
+    return sentences
+
+
+def format_report(report: Report) -> str:
+    """Returns the report as aligned text for a terminal."""
+    rejected, shared = sum(report["rejects"].values()), report["shared"]
+    lines = [
+        f"{report['num_photos']} photos of {report['num_files']} files, "
+        f"{report['num_windows']} windows, {rejected} files rejected",
+    ]
+    lines += [
+        f"  {name:<12}{split['num_photos']:>8} photos{split['num_windows']:>9} windows"
+        f"{split['num_groups']:>8} groups{split['num_cameras']:>7} cameras"
+        for name, split in report["splits"].items()
+    ]
+    if "validation" in report["splits"]:
+        lines.append(
+            f"  {'in both':<12}{'':>32}{shared['num_groups']:>8} groups"
+            f"{shared['num_cameras']:>7} cameras"
+        )
+    lines += ["", f"  {'tag':<18}{'photos':>8}{'coverage':>10}  values"]
+    lines += [
+        f"  {name:<18}{tag['num']:>8}{tag['coverage']:>10.1%}  {_format_values(tag)}"
+        for name, tag in report["tags"].items()
+    ]
+    lines += ["", "  ranked tags: minimum | 25%, 50%, 75% | maximum; others: photos of each class"]
+    lines += _format_rejects(report)
+    if report["skipped_windows"]:
+        counts = (f"{reason} {count}" for reason, count in report["skipped_windows"].items())
+        lines += ["", f"windows left out: {', '.join(counts)}"]
+    if report["num_size_differs"]:
+        lines += ["", f"photos not of the size that EXIF states: {report['num_size_differs']}"]
+    lines += _format_sidecars(report["sidecars"])
+    if report["warnings"]:
+        lines += ["", "warnings:", *(f"  {printable(text)}" for text in report["warnings"])]
+    return "\n".join(lines)
+
+
+def _format_values(tag: Mapping[str, Any]) -> str:
+    if tag["kind"] == "categorical":
+        rows = [f"{printable(name)} {count}" for name, count in tag["classes"].items()]
+        more = [f"{len(rows) - _SHOWN_CLASSES} more"] if len(rows) > _SHOWN_CLASSES else []
+        return ", ".join(rows[:_SHOWN_CLASSES] + more)
+    if not tag["num"]:
+        return "none"
+    middle = " ".join(f"{tag['quantiles'][q]:.4g}" for q in ("0.25", "0.5", "0.75"))
+    return f"{tag['min']:.4g} | {middle} | {tag['max']:.4g} {tag['unit']}"
+
+
+def _format_rejects(report: Report) -> list[str]:
+    lines = ["", "rejected, by reason:"] if report["rejects"] else []
+    for reason, count in report["rejects"].items():
+        lines.append(f"  {reason:<20}{count:>8}  {REASONS.get(reason, '')}".rstrip())
+        for path, detail in report["reject_examples"].get(reason, [])[:1]:
+            example = f"{path}: {detail}" if detail else path
+            lines.append(f"{'':>32}such as {printable(example)}")
+    return lines
+
+
+def _format_sidecars(sidecars: Mapping[str, Any] | None) -> list[str]:
+    if not sidecars:
+        return []
+    lines = ["", f"sidecars: {sidecars['num_unmatched']} entries fit no photo"]
+    return lines + [
+        f"  {printable(file['path'])} ({file['kind']}): {file['num_matched']} of "
+        f"{file['num_entries']} entries fit a photo"
+        for file in sidecars["files"]
+    ]
+
+
+def load_report(directory: Path) -> Report:
+    """Reads the report of prepared records.
+
+    Raises:
+      UserError: The directory holds no prepared records, or the report is damaged.
+    """
+    check_records(directory)
+    report = read_json(directory / REPORT_FILE)
+    expected = {"num_files", "num_photos", "num_windows", "splits", "shared", "tags"}
+    expected |= {"makes_models", "rejects", "reject_examples", "skipped_windows"}
+    expected |= {"num_size_differs", "sidecars", "warnings"}
+    if not isinstance(report, dict) or not expected <= report.keys():
+        raise UserError(f"{directory / REPORT_FILE}: damaged; run `exif-jax prepare` again")
+    return report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `exif-jax tags`."""
+    parser.description = (
+        "Show what prepared records hold: for each EXIF tag how many photos have it, its classes "
+        "or range; how photos are split into training and validation; which files were rejected "
+        "and why; and warnings of what will be hard to learn. Read it before training. Nothing is "
+        "computed anew: the report was made with the records."
+    )
+    parser.add_argument(
+        "records",
+        type=epath.Path,
+        metavar="DIR",
+        help="made by `exif-jax prepare`; a directory or a gs:// URI",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write a page with plots and explanations; one file that any browser shows, also "
+        "offline, and that holds names of rejected files",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `exif-jax tags`; returns the exit status."""
+    report = load_report(args.records)
+    print(json.dumps(report) if args.json else format_report(report))
+    if args.html:
+        name = args.records.name or str(args.records)
+        write_text(args.html, render_page(report, f"Tag report of {name}"))
+        # Standard output is one JSON object for programs.
+        print(f"page: {args.html}", file=sys.stderr if args.json else sys.stdout)
+    return 0

@@ -1,0 +1,235 @@
+"""Reading sidecars of every kind and giving each photo its entry."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from data_pipelines.errors import UserError
+from data_pipelines.prepare.sidecars import exiftool, flickr, sdaie, yfcc100m
+from data_pipelines.prepare.sidecars.entries import (
+    MAX_EXAMPLES,
+    Entry,
+    Item,
+    SidecarFile,
+    Sidecars,
+)
+from data_pipelines.prepare.sidecars.files import (
+    JSON_SUFFIXES,
+    SUFFIXES,
+    Pair,
+    find_sidecars,
+    looks_like_json,
+    open_text,
+    plain_suffix,
+    read_json,
+    read_lines,
+    without_suffix,
+)
+from data_pipelines.prepare.sidecars.matching import NameIndex
+from data_pipelines.prepare.sidecars.values import printable
+
+_KNOWN: Final = (
+    "output of exiftool -json, responses of Flickr's photos.getExif as JSON, the EXIF list of "
+    "YFCC100M, and SDAIE's exif_tags.json"
+)
+_MAX_HEAD: Final = 1000
+"""The kind of a file is told by so many of its first entries, of which some may be empty."""
+_SINGLE_KEYS: Final = frozenset({"SourceFile", "photo", "stat", "exif"})
+"""An object with one of these is one entry, any other holds an entry for each of its keys."""
+
+
+class _Format(NamedTuple):
+    kind: str
+    recognises: Callable[[Any], bool]
+    item: Callable[[str | None, Any], Item | None]
+    read: Callable[[Any, str, str], Entry]  # of body, photo and source
+    by_id: bool = False
+
+
+_JSON_FORMATS: Final = (
+    _Format(
+        "exiftool",
+        exiftool.recognises,
+        lambda key, value: exiftool.item(value),
+        lambda body, photo, source: exiftool.read(body),
+    ),
+    _Format(
+        "flickr",
+        flickr.recognises,
+        flickr.item,
+        lambda body, photo, source: flickr.read(body),
+        by_id=True,
+    ),
+    _Format("sdaie", sdaie.recognises, sdaie.item, sdaie.read),
+)
+_TEXT_FORMATS: Final = (
+    _Format(
+        "yfcc100m",
+        yfcc100m.recognises,
+        lambda key, line: yfcc100m.item(line),
+        lambda body, photo, source: yfcc100m.read(body),
+        by_id=True,
+    ),
+)
+
+
+def load_sidecars(paths: Sequence[str | os.PathLike[str]], names: Sequence[str]) -> Sidecars:
+    """Reads what sidecars say of photos.
+
+    The kind of each file is told from its content. An entry is matched by the longest common path
+    suffix, the base name, the name without extension, or, if it is by Flickr id, by that id in the
+    name. What matches several photos matches none. Where several entries are of one photo, each
+    fills in what those before it left out. Only matched entries are kept in memory.
+
+    Args:
+      paths: Files, or directories to search for them recursively. Files of a directory that are of
+        no known kind are skipped and listed.
+      names: Names of the photos, relative posix paths.
+
+    Raises:
+      UserError: A path is missing, unreadable, of no known kind or about none of the photos; label
+        vectors are mixed with other sidecars, or do not fit the table of tags.
+    """
+    collector = _Collector(names)
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = find_sidecars(path)
+            if not files:
+                raise UserError(
+                    f"{path}: no sidecar in this directory (looked for {', '.join(SUFFIXES)}, "
+                    "also .gz and .bz2, recursively); give the file itself"
+                )
+        elif path.exists():
+            files = [path]
+        else:
+            raise UserError(f"{path}: no such file or directory; check the path of the sidecar")
+        collector.add(path, files)
+    return collector.result()
+
+
+class _Collector:
+    """Gathers the entries of matched photos and counts the others."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._index = NameIndex(names)
+        self._entries: dict[str, Entry] = {}
+        self._files: list[SidecarFile] = []
+        self._skipped: list[str] = []
+        self._unmatched: list[str] = []
+        self._num_unmatched = 0
+
+    def add(self, path: Path, files: Sequence[Path]) -> None:
+        """Reads the files of one path that the user gave."""
+        before, keys_before = len(self._files), len(self._unmatched)
+        for file in files:
+            opened = _recognise(file, given=files == [path])
+            if opened is None:
+                self._skipped.append(str(file))
+            else:
+                self._read(file, *opened)
+        read = self._files[before:]
+        if not read:
+            raise UserError(f"{path}: none of its files is of a known kind; known are {_KNOWN}")
+        if not any(file.num_matched for file in read):
+            keys = self._unmatched[keys_before:]
+            raise UserError(
+                f"{path}: none of its {sum(file.num_entries for file in read)} entries"
+                f"{_such_as(keys)} is about one of the {len(self._names)} photos"
+                f"{_such_as(self._names)}; give the photos under the names that the sidecar has"
+            )
+
+    def _read(self, path: Path, format: _Format, pairs: Iterator[Pair]) -> None:
+        num_entries = num_matched = 0
+        first, second = next(pairs, None), next(pairs, None)
+        # The only entry of a file may be named by that: IMG_1.json, IMG_1.jpg.json.
+        own_key = without_suffix(path) if second is None and format.kind != "sdaie" else None
+        head = [pair for pair in (first, second) if pair is not None]
+        find = self._index.by_id if format.by_id else self._index.by_path
+        for key, value in itertools.chain(head, pairs):
+            num_entries += 1
+            item = format.item(key, value)
+            if item is None:
+                continue
+            photo = find(item.key) or (self._index.by_path(own_key) if own_key else None)
+            if photo is None:
+                self._num_unmatched += 1
+                if len(self._unmatched) < MAX_EXAMPLES:
+                    self._unmatched.append(printable(item.key))
+                continue
+            num_matched += 1
+            self._keep(photo, format.read(item.body, photo, str(path)))
+        self._files.append(SidecarFile(str(path), format.kind, num_entries, num_matched))
+
+    def _keep(self, photo: str, entry: Entry) -> None:
+        known = self._entries.get(photo)
+        if known is not None:
+            coded = known.coded if known.coded is not None else entry.coded
+            entry = Entry({**entry.raw, **known.raw}, coded)
+        self._entries[photo] = entry
+
+    def result(self) -> Sidecars:
+        """Returns what was gathered.
+
+        Raises:
+          UserError: Label vectors are mixed with other sidecars.
+        """
+        coded = [file.path for file in self._files if file.kind == "sdaie"]
+        others = [file.path for file in self._files if file.kind != "sdaie"]
+        if coded and others:
+            raise UserError(
+                f"{coded[0]} holds label vectors and {others[0]} EXIF values, which do not mix: "
+                "the names of the classes are not known; give one kind of sidecar"
+            )
+        return Sidecars(
+            self._entries,
+            tuple(self._files),
+            self._num_unmatched,
+            tuple(self._unmatched),
+            tuple(self._skipped),
+        )
+
+
+def _recognise(path: Path, given: bool) -> tuple[_Format, Iterator[Pair]] | None:
+    """Returns the format of a file and all its pairs.
+
+    A file that was not given itself, but lies in a given directory, may be anything: None then.
+
+    Raises:
+      UserError: The file cannot be read, or was given and is of no known kind.
+    """
+    try:
+        is_json = looks_like_json(path)
+        head, pairs = _head(read_json(path) if is_json else _read_text(path))
+    except UserError:
+        if given or plain_suffix(path) in JSON_SUFFIXES:
+            raise
+        return None
+    values = [value for _, value in head]
+    for value, format in itertools.product(values, _JSON_FORMATS if is_json else _TEXT_FORMATS):
+        if format.recognises(value):
+            return format, itertools.chain(head, pairs)
+    if given:
+        raise UserError(f"{path}: not a known kind of metadata; known are {_KNOWN}")
+    return None
+
+
+def _head(pairs: Iterator[Pair]) -> tuple[list[Pair], Iterator[Pair]]:
+    """Returns the first pairs and the others; an object that is one entry is one pair."""
+    head = list(itertools.islice(pairs, _MAX_HEAD))
+    if any(key in _SINGLE_KEYS for key, _ in head):
+        return [(None, {str(key): value for key, value in (*head, *pairs)})], iter(())
+    return head, pairs
+
+
+def _read_text(path: Path) -> Iterator[Pair]:
+    with open_text(path) as file:
+        for line in read_lines(file):
+            yield None, line
+
+
+def _such_as(keys: Iterable[str]) -> str:
+    shown = [repr(printable(key)) for key in itertools.islice(filter(None, keys), 2)]
+    return f" (such as {', '.join(shown)})" if shown else ""

@@ -1,0 +1,129 @@
+"""The labels that the authors of SDAIE released, and the photos that go with them.
+
+`exif_tags.json` holds 17 values for each photo, of which the last fourteen are the label vector
+in the order of `TAGS`; the photos are PyTorch tensors.
+"""
+
+import io
+import math
+from typing import Any, Final
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+from data_pipelines.images import ImageError
+from data_pipelines.prepare.sidecars.entries import Entry, Item
+from data_pipelines.prepare.sidecars.values import normalise, printable
+from data_pipelines.tags import TAGS, Tag
+
+NUM_VALUES: Final = 17
+SHAPE: Final = (3, 256, 256)
+TENSOR_SUFFIX: Final = ".pkl"
+"""Of the photos; no other photos are tensors."""
+_TAIL: Final = slice(-len(TAGS), None)
+_TAG_NAMES: Final = frozenset(tag.name.lower() for tag in TAGS)
+_REMEDY: Final = "give exif_tags.json as it was released"
+# Labels of the file that differ from the tag's name, normalised.
+_LABELS: Final = {"whitebalancemode": "whitebalance"}
+
+
+def recognises(value: object) -> bool:
+    """Whether a JSON value is the row of a photo."""
+    row = _row(value)
+    return row is not None and any(_number(v) is not None for v in row[_TAIL])
+
+
+def item(key: str | None, value: object) -> Item | None:
+    """Returns the entry of a photo, None if it is malformed."""
+    return Item(key, value) if key and _row(value) is not None else None
+
+
+def read(body: dict[str, Any] | list[Any], photo: str, source: str) -> Entry:
+    """Reads the label vector of a photo.
+
+    Args:
+      body: The 17 values.
+      photo: Name of the photo, for the error message.
+      source: Name of the file, for the error message.
+
+    Raises:
+      UserError: A class id does not exist, or the columns are in another order.
+    """
+    place = f"{source}: {printable(photo)}"
+    names = list(body) if isinstance(body, dict) else ["" for _ in body]
+    values = list(body.values()) if isinstance(body, dict) else body
+    coded = []
+    for tag, name, value in zip(TAGS, names[_TAIL], values[_TAIL], strict=True):
+        label = _LABELS.get(normalise(name), normalise(name))
+        if label != tag.name.lower() and label in _TAG_NAMES:
+            raise UserError(
+                f"{place}: column {printable(name)!r} is where {tag.name!r} is expected; {_REMEDY}"
+            )
+        coded.append(_label(tag, value, place))
+    return Entry({}, tuple(coded))
+
+
+def _label(tag: Tag, value: object, place: str) -> float | None:
+    number = _number(value)
+    if number is None or tag.kind == "ranked":
+        return number
+    classes = tag.frequent + tag.other
+    if not number.is_integer() or not 0 <= number < classes:
+        raise UserError(
+            f"{place}: column {tag.name!r}: {number:g} is no class id, which go from 0 to "
+            f"{classes - 1}; {_REMEDY}"
+        )
+    return number
+
+
+def _row(value: object) -> list[Any] | None:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return value if isinstance(value, list) and len(value) == NUM_VALUES else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def read_tensor(data: bytes) -> np.ndarray:
+    """Reads a photo that was saved as a PyTorch tensor.
+
+    Nothing in the file is executed: PyTorch loads with `weights_only=True`.
+
+    Args:
+      data: The file's content, of a uint8 tensor [3, 256, 256].
+
+    Returns:
+      uint8 [256, 256, 3].
+
+    Raises:
+      ImageError: The file holds anything else ("undecodable").
+      UserError: PyTorch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            "reading photos that are PyTorch tensors (.pkl) needs PyTorch: "
+            "pip install 'exif-jax[torch]'"
+        ) from error
+    try:
+        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types, pickle's among them
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImageError("undecodable", f"not a PyTorch tensor ({reason})") from error
+    if not torch.is_tensor(tensor):
+        raise ImageError("undecodable", f"holds no tensor but a {type(tensor).__name__}")
+    if tensor.dtype != torch.uint8 or tuple(tensor.shape) != SHAPE:
+        raise ImageError(
+            "undecodable",
+            f"a tensor {tensor.dtype} {list(tensor.shape)}, expected torch.uint8 {list(SHAPE)}",
+        )
+    try:
+        pixels = tensor.numpy()
+    except Exception as error:  # a tensor without values, or a sparse one
+        raise ImageError("undecodable", "a tensor that is not plain") from error
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0))

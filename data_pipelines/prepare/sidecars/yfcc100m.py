@@ -1,0 +1,87 @@
+"""The EXIF list of YFCC100M: a line for each photo, its id, a tab and all fields.
+
+Fields are separated by commas, a field's key and value by a colon, the category and the name in a
+key by a period, and each of these is URL-encoded: "Exif+SubIFD.Focal+Length:50.0+mm". The list was
+printed by metadata-extractor; Flickr's labels without a category are understood as well.
+"""
+
+import re
+import urllib.parse
+from typing import Any, Final
+
+from data_pipelines.prepare.sidecars.entries import Entry, Item
+from data_pipelines.prepare.sidecars.values import APEX, FIELDS, normalise
+
+_CATEGORIES: Final = frozenset({"exif", "exifsubifd", "exififd0", "exififd", "ifd0", "tiff"})
+# Labels, normalised -> EXIF name, where they differ.
+_LABELS: Final = {
+    "aperture": "FNumber",
+    "cameramake": "Make",
+    "cameramodel": "Model",
+    "cameramodelname": "Model",
+    "dateandtimedigitized": "DateTimeDigitized",
+    "dateandtimeoriginal": "DateTimeOriginal",
+    "exifimageheight": "PixelYDimension",
+    "exifimagewidth": "PixelXDimension",
+    "exposure": "ExposureTime",
+    "exposurebias": "ExposureBiasValue",
+    "exposurecompensation": "ExposureBiasValue",
+    "focallength35": "FocalLengthIn35mmFilm",
+    "focallength35mm": "FocalLengthIn35mmFilm",
+    "focallengthin35mmformat": "FocalLengthIn35mmFilm",
+    "iso": "PhotographicSensitivity",
+    "isospeedratings": "PhotographicSensitivity",
+    "manufacturer": "Make",
+    "maxaperture": "MaxApertureValue",
+    "maximumaperture": "MaxApertureValue",
+    "maximumlensaperture": "MaxApertureValue",
+    "shutterspeed": "ShutterSpeedValue",
+    "whitebalancemode": "WhiteBalance",
+}
+_NAMES: Final = {normalise(field): field for field in FIELDS} | _LABELS
+# Flickr labels the plain ISO number so; the EXIF field of that name is rare.
+_NAMES["isospeed"] = "PhotographicSensitivity"
+# metadata-extractor calls the light source "White Balance".
+_LIGHT_SOURCE: Final = "whitebalance"
+
+_LINE = re.compile(r"([0-9]{1,20})\t(.*)", re.DOTALL)
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+
+
+def item(line: str) -> Item | None:
+    """Returns the entry of a line, None if it is malformed."""
+    match = _LINE.fullmatch(line)
+    return Item(match[1], match[2]) if match else None
+
+
+def recognises(line: str) -> bool:
+    """Whether a line holds a wanted field."""
+    entry = item(line)
+    return entry is not None and bool(read(entry.body).raw)
+
+
+def read(body: str) -> Entry:
+    """Reads the fields of a line."""
+    raw: dict[str, Any] = {}
+    for pair in body.split(","):
+        key, colon, text = pair.partition(":")
+        field = _field(key) if colon else None
+        if field is not None and field not in raw:
+            value = APEX[field](_decode(text))
+            if value is not None:
+                raw[field] = value
+    return Entry(raw)
+
+
+def _field(key: str) -> str | None:
+    category, period, name = key.partition(".")
+    if period and normalise(_decode(category)) in _CATEGORIES:
+        label = normalise(_decode(name))
+        return None if label == _LIGHT_SOURCE else _NAMES.get(label)
+    return _NAMES.get(normalise(_decode(key)))
+
+
+def _decode(text: str) -> str:
+    text = urllib.parse.unquote_plus(text)
+    # Should a copy be encoded twice: no wanted value has such a sequence of its own.
+    return urllib.parse.unquote_plus(text) if _ESCAPE.search(text) else text

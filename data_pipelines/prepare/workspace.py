@@ -1,0 +1,192 @@
+"""The output directory while it is unfinished, local or in object storage (gs://).
+
+    OUT/unfinished/command.json          what was asked for, to compare with a later command
+    OUT/unfinished/parts/000012.*        todo: files to read; windows, rows: what came of them
+    OUT/unfinished/shards/train-00003.*  todo: photos of a shard; done: it is there, whole
+    OUT/exif_photos-*                    finished shards
+    OUT/prepare.json                     written last: the output is complete
+
+Every file appears whole or not at all, so whatever is there after an interruption can be used.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from etils import epath
+
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, write_bytes
+from data_pipelines.records import PREPARE_FILE, UNFINISHED
+
+_COMMAND_FILE: Final = "command.json"
+_LISTED_FILE: Final = "listed.json"
+_UNDECIDED: Final = "undecided_options"
+_REMEDY: Final = "give another --out, or delete it first"
+
+
+def is_local(path: epath.Path) -> bool:
+    """Returns whether a path is on a mounted file system rather than in object storage."""
+    return "://" not in os.fspath(path)
+
+
+def put(path: epath.Path, data: bytes) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    if is_local(path):
+        write_bytes(Path(path), data)
+    else:  # an object appears when its upload is complete
+        path.write_bytes(data)
+
+
+def put_json(path: epath.Path, value: Any) -> None:
+    """Writes a JSON file, see `put`."""
+    put(path, json.dumps(value).encode())
+
+
+@contextlib.contextmanager
+def putting(path: epath.Path) -> Iterator[Path]:
+    """A local file to write, which becomes `path` once the block ends well."""
+    folder = Path(path).parent if is_local(path) else None
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        if folder is None:
+            epath.Path(temporary).copy(path, overwrite=True)
+        else:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Workspace:
+    """Places in an output directory.
+
+    Attributes:
+      out: The output directory.
+      parts: Directory of parts.
+      shards: Directory of what is known of shards.
+    """
+
+    def __init__(self, out: epath.Path) -> None:
+        self.out = out
+        self._unfinished = out / UNFINISHED
+        self.parts = self._unfinished / "parts"
+        self.shards = self._unfinished / "shards"
+
+    def is_finished(self, command: Mapping[str, Any]) -> bool:
+        """Returns whether the same command finished before.
+
+        Args:
+          command: What decides the content: plain JSON values.
+
+        Raises:
+          UserError: The directory holds something else; the message says what differs.
+        """
+        prepared, started = self.out / PREPARE_FILE, self._unfinished / _COMMAND_FILE
+        if prepared.exists():
+            _compare(self.out, read_json(prepared), command)
+            self.leave()  # a process killed at the very end leaves it behind
+            return True
+        if started.exists():
+            _compare(self.out, read_json(started), command)
+        elif self.out.exists() and (not self.out.is_dir() or _is_foreign(self.out)):
+            raise UserError(
+                f"{self.out}: exists, and is not output of `exif-jax prepare`; {_REMEDY}"
+            )
+        return False
+
+    def enter(self, command: Mapping[str, Any]) -> None:
+        """Makes the directories, or tidies what the same command left unfinished."""
+        self.parts.mkdir(parents=True, exist_ok=True)
+        self.shards.mkdir(parents=True, exist_ok=True)
+        put_json(self._unfinished / _COMMAND_FILE, dict(command))
+        if is_local(self.out):  # what a killed process was about to write
+            for folder in (self.out, self.parts, self.shards):
+                for leftover in Path(folder).glob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
+
+    def allow_other(self, options: Sequence[str]) -> None:
+        """Lets the next command have other values of some options, as nothing depends on them."""
+        started = self._unfinished / _COMMAND_FILE
+        put_json(started, {**read_json(started), _UNDECIDED: list(options)})
+
+    def leave(self) -> None:
+        """Removes everything that was needed on the way only."""
+        if self._unfinished.exists():
+            self._unfinished.rmtree()
+
+    def discard(self) -> None:
+        """Removes the directory, in which nothing was made."""
+        self.leave()
+        if self.out.exists() and not any(self.out.iterdir()):
+            self.out.rmdir()
+
+    def mark_listed(self, num_parts: int) -> None:
+        """Notes that the todo files of all parts are there."""
+        put_json(self._unfinished / _LISTED_FILE, {"num_parts": num_parts})
+
+    def is_listed(self) -> bool:
+        """Returns whether the todo files of all parts are there."""
+        return (self._unfinished / _LISTED_FILE).exists()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second process on this machine from writing the same output.
+
+        Raises:
+          UserError: There is one.
+        """
+        if not is_local(self.out):
+            yield
+            return
+        import fcntl  # not on Windows, where ArrayRecord is not either
+
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        with (Path(self._unfinished) / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"{self.out}: another `exif-jax prepare` is writing it; wait until it ends"
+                ) from error
+            yield
+
+
+def _is_foreign(out: epath.Path) -> bool:
+    """Returns whether a directory holds anything but the lock of a command that did not start."""
+    return any(path.name != UNFINISHED for path in out.iterdir())
+
+
+def _compare(out: epath.Path, found: object, command: Mapping[str, Any]) -> None:
+    """Raises UserError if `found`, read from an output, is of another command."""
+    old = found if isinstance(found, dict) else {}
+    if old == command:
+        return
+    undecided = old.get(_UNDECIDED, ())
+    options = old.get("options", {})
+    differing = [
+        f"{name} was {options.get(name)!r}, now {value!r}"
+        for name, value in command["options"].items()
+        if options.get(name) != value and name not in undecided
+    ]
+    digests = {"sources_sha256": "the photo directories", "sidecars_sha256": "the sidecars"}
+    differing += [f"{what} differ" for key, what in digests.items() if old.get(key) != command[key]]
+    if not differing and old.get("files_sha256") != command["files_sha256"]:
+        differing = [
+            f"the photos changed: {old.get('num_files')} files then, {command['num_files']} now"
+        ]
+    if not differing and old.get("schema_version") != command["schema_version"]:
+        differing = ["another version of the program made them"]
+    if differing:
+        raise UserError(
+            f"{out}: holds records made differently ({'; '.join(differing)}); {_REMEDY}"
+        )

@@ -1,0 +1,296 @@
+"""Detectors on disk and in use: extractor, score and threshold in one self-contained directory."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.errors import UserError
+from data_pipelines.images import ImageError, decode_image
+from exif_jax import gmm
+from exif_jax.config import to_json
+from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.thresholds import conformal_p_values
+from exif_jax.metrics import is_generated
+from exif_jax.models.heads import BinaryHead
+from exif_jax.models.layers import apply
+from exif_jax.models.storage import Tree, flatten, load_model, save_model
+from exif_jax.models.trained import LoadedExtractor, check_shapes, load_extractor
+from exif_jax.training.mapping import data_mesh, replicate
+
+DESCRIPTION = "detector.json"
+KINDS = ("one_class", "binary")
+_READ_TOGETHER = 16  # images decoded and scored at once by `detect`
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """What a detector says of one image file.
+
+    Attributes:
+        path: the file.
+        verdict: `photo` or `generated`; None if the file could not be read.
+        score: higher = more likely generated; None likewise.
+        threshold: scores above it are called generated.
+        error: why the file could not be read, or None.
+        p_value: how usual its score is among held-out photos (`Detector.p_values`); None if the
+            file could not be read or the detector has no calibration.
+    """
+
+    path: str
+    verdict: Literal["photo", "generated"] | None
+    score: float | None
+    threshold: float
+    error: str | None = None
+    p_value: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields for machines; `error` and `p_value` only where there is one."""
+        fields = dataclasses.asdict(self)
+        for name in ("error", "p_value"):
+            if fields[name] is None:
+                del fields[name]
+        return fields
+
+
+def project(features: np.ndarray, projection: Tree) -> np.ndarray:
+    """float64 [n, d] of features [n, T]: centred, then multiplied by the matrix [T, d]."""
+    centred = np.asarray(features, np.float64) - projection["mean"]
+    result: np.ndarray = centred @ projection["matrix"]
+    return result
+
+
+def one_class_scores(
+    features: np.ndarray, arrays: Tree, covariance_type: str = "full"
+) -> np.ndarray:
+    """Minus the natural logarithm of the density of photographs at the features, float64 [n].
+
+    Computed in the precision of the mixture's arrays.
+    """
+    if not len(features):
+        return np.zeros(0)
+    double = arrays["gmm"]["means"].dtype == np.float64
+    with jax.enable_x64(double):
+        mixture = gmm.GaussianMixture.from_arrays(arrays["gmm"], covariance_type)
+        projected = project(features, arrays["projection"])
+        return -np.asarray(gmm.log_density(mixture, projected), np.float64)
+
+
+def binary_scores(features: np.ndarray, arrays: Tree) -> np.ndarray:
+    """Probability of `generated`, float [n], in 0..1."""
+    if not len(features):
+        return np.zeros(0)
+    logits = apply(BinaryHead(), arrays["head"], features)
+    return np.asarray(jax.nn.softmax(logits)[:, 1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Detector:
+    """A loaded detector.
+
+    Attributes:
+        name: of the run it came from.
+        kind: `one_class` or `binary`.
+        threshold: scores above it are called generated.
+        facts: everything in detector.json: how the threshold was set, training data, versions.
+        extractor: its network.
+        arrays: what turns features into scores, and the calibration that p-values need, if any.
+    """
+
+    name: str
+    kind: str
+    threshold: float
+    facts: dict[str, Any]
+    extractor: LoadedExtractor
+    arrays: Tree
+
+    def score(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Scores images.
+
+        Args:
+            images: uint8 [H, W, 3] (RGB) each, of any sizes; read once, in order.
+
+        Returns:
+            float32 [n]; higher = more likely generated. For `one_class` minus the log-density of
+            photographs in nats, for `binary` a probability.
+
+        Raises:
+            ValueError: an image of another shape or type.
+        """
+        functions = feature_functions(self.extractor.module, data_mesh(jax.local_devices()))
+        params = replicate(self.extractor.params, functions.mesh)
+        features = extract_features(
+            functions, params, map(_checked, images), limit=self.facts.get("patches", 0)
+        )
+        if self.kind == "binary":
+            return binary_scores(features, self.arrays).astype(np.float32)
+        kind = self.facts.get("covariance_type", "full")
+        return one_class_scores(features, self.arrays, kind).astype(np.float32)
+
+    @property
+    def heldout_photos(self) -> int:
+        """Number of photos in the calibration; 0: none, so no p-values."""
+        return len(self.arrays["calibration"]["log_density"]) if "calibration" in self.arrays else 0
+
+    def p_values(self, scores: np.ndarray) -> np.ndarray | None:
+        """Conformal p-values of scores among those of held-out photos; see `conformal_p_values`.
+
+        Args:
+            scores: float32 [n], from `score`.
+
+        Returns:
+            float64 [n], in (0, 1]; small = unlike photos. None if the detector has no calibration.
+
+        Raises:
+            ValueError: scores that are not finite.
+        """
+        if not self.heldout_photos:
+            return None
+        # Rounded like scores, so that a calibration photo equals its own score.
+        calibration = self.arrays["calibration"]["log_density"].astype(np.float32)
+        return conformal_p_values(calibration, -np.asarray(scores, np.float32))
+
+    def detect(self, paths: Sequence[str | Path]) -> list[Detection]:
+        """Verdicts of image files, in order; a file that cannot be read gets an `error`."""
+        return list(self.detections(paths))
+
+    def detections(self, paths: Sequence[str | Path]) -> Iterator[Detection]:
+        """Like `detect`, a few files at a time, with a progress bar."""
+        with tqdm(total=len(paths), unit="image", disable=None, leave=False) as progress:
+            for start in range(0, len(paths), _READ_TOGETHER):
+                part = paths[start : start + _READ_TOGETHER]
+                errors: dict[int, str] = {}
+                scores = self.score(_readable(part, errors))
+                p_values = self.p_values(scores)
+                scored = zip(
+                    scores.tolist(),
+                    [None] * len(scores) if p_values is None else p_values.tolist(),
+                    strict=True,
+                )
+                for index, path in enumerate(part):
+                    if index in errors:
+                        yield Detection(str(path), None, None, self.threshold, errors[index])
+                        continue
+                    score, p_value = next(scored)
+                    generated = bool(is_generated([score], self.threshold)[0])
+                    verdict: Literal["photo", "generated"] = "generated" if generated else "photo"
+                    yield Detection(str(path), verdict, score, self.threshold, p_value=p_value)
+                progress.update(len(part))
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
+    return image
+
+
+def _readable(paths: Sequence[str | Path], errors: dict[int, str]) -> Iterator[np.ndarray]:
+    """Decoded images; the reasons of unreadable ones go to `errors`, by position."""
+    for index, path in enumerate(paths):
+        try:
+            yield decode_image(Path(path))
+        except ImageError as error:
+            errors[index] = str(error)
+
+
+def save_detector(
+    directory: Path,
+    kind: str,
+    threshold: float,
+    extractor: LoadedExtractor,
+    arrays: Tree,
+    facts: dict[str, Any],
+) -> None:
+    """Writes a self-contained detector directory, atomically.
+
+    Args:
+        directory: to write.
+        kind: `one_class` or `binary`.
+        threshold: scores above it are called generated.
+        extractor: its network.
+        arrays: what turns features into scores: {"projection", "gmm"} or {"head"}. A
+            one-class detector may add {"calibration": {"log_density": float64 [n]}}, those of
+            held-out photos in ascending order, for p-values.
+        facts: how the threshold was set, what it was trained on; JSON-serialisable.
+    """
+    save_model(
+        directory,
+        DESCRIPTION,
+        {"extractor": extractor.params, **arrays},
+        {
+            "kind": kind,
+            "threshold": threshold,
+            "convention": "score > threshold: generated",
+            "model": to_json(extractor.model),
+            **facts,
+        },
+    )
+
+
+def load_detector(path: str | Path) -> Detector:
+    """Loads a detector.
+
+    Args:
+        path: a detector directory, or the workdir of a one-class or binary run.
+
+    Raises:
+        UserError: nothing there, or damaged, incomplete or written by a newer version.
+    """
+    directory = Path(path)
+    if not (directory / DESCRIPTION).is_file() and (directory / "detector").is_dir():
+        directory = directory / "detector"
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such detector directory")
+    arrays, facts = load_model(directory, DESCRIPTION)
+    if facts.get("kind") not in KINDS or not isinstance(facts.get("threshold"), int | float):
+        raise UserError(f"{directory / DESCRIPTION}: kind or threshold is missing or unknown")
+    extractor = load_extractor(directory)
+    arrays.pop("extractor")
+    try:
+        shapes = _shapes(facts, arrays, extractor.module.feature_size)
+    except ValueError as error:
+        raise UserError(f"{directory}: damaged or incomplete ({error})") from error
+    check_shapes(directory, arrays, shapes)
+    resolved = directory.resolve()
+    name = resolved.parent.name if resolved.name == "detector" else resolved.name
+    return Detector(
+        name,
+        facts["kind"],
+        float(facts["threshold"]),
+        facts,
+        extractor,
+        arrays,
+    )
+
+
+def _shapes(facts: dict[str, Any], arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
+    """Shapes that the arrays of a detector must have together, after its extractor's.
+
+    Raises:
+        ValueError: a one-class detector's arrays hold no mixture of its kind.
+    """
+    if facts["kind"] == "binary":
+        return {"head/fc/kernel": (features, 2), "head/fc/bias": (2,)}
+    given = {name: array.shape for name, array in flatten(arrays).items()}
+    dimensions = given.get("projection/matrix", ())[1:]
+    found = {k.partition("/")[2]: shape for k, shape in given.items() if k.startswith("gmm/")}
+    mixture = gmm.array_shapes(found, facts.get("covariance_type", "full"))
+    return {
+        "projection/mean": (features,),
+        "projection/matrix": (features, *dimensions),
+        **{f"gmm/{name}": shape for name, shape in mixture.items()},
+        # As wide as the projection, whatever width the mixture agrees with itself on.
+        "gmm/means": (*mixture["weights"], *dimensions),
+        **_calibration_shapes(arrays),
+    }
+
+
+def _calibration_shapes(arrays: Tree) -> dict[str, tuple[int, ...]]:
+    """Older detectors have no calibration; where there is one, it is a list of numbers."""
+    name = "calibration/log_density"
+    given = flatten(arrays).get(name)
+    return {} if given is None else {name: (max(given.size, 1),)}

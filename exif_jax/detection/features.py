@@ -1,0 +1,161 @@
+"""Features of images of any size: patches in chunks of one fixed shape, then a masked transformer.
+
+Only the tokens of an image (528 numbers for each 64x64 patch) grow with its size. Images are mixed
+in buckets whose lengths are powers of four, so few shapes are ever compiled.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from exif_jax.models.layers import apply
+from exif_jax.models.patches import grid_patches, normalise
+from exif_jax.models.published import Extractor
+from exif_jax.training.mapping import REPLICATED, SHARDED, over_devices, shard
+
+Params = dict[str, Any]
+_MIXED_TOKENS = 1024  # tokens mixed at once, unless one image or one device a row needs more
+
+
+class FeatureFunctions(NamedTuple):
+    """The two compiled halves of an extractor; parameters are explicit arguments.
+
+    Attributes:
+        encode: (params, uint8 [M, 64, 64, 3]) -> tokens [M, T].
+        mix: (params, tokens [B, N, T], mask [B, N]) -> features [B, T].
+        mesh: over whose devices M and B are divided.
+    """
+
+    encode: Callable[[Params, Array], Array]
+    mix: Callable[[Params, Array, Array], Array]
+    mesh: Mesh
+
+
+@cache
+def feature_functions(extractor: Extractor, mesh: Mesh) -> FeatureFunctions:
+    """Maps and compiles the two halves of an extractor; one pair for each extractor and mesh."""
+
+    def encode(params: Params, patches: Array) -> Array:
+        return apply(extractor, params, normalise(patches), method="encode")[0]
+
+    def mix(params: Params, tokens: Array, mask: Array) -> Array:
+        return apply(extractor, params, tokens, mask, method="mix")
+
+    return FeatureFunctions(
+        over_devices(encode, mesh, (REPLICATED, SHARDED), SHARDED),
+        over_devices(mix, mesh, (REPLICATED, SHARDED, SHARDED), SHARDED),
+        mesh,
+    )
+
+
+def limit_patches(patches: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` patches, evenly spread over the raster, the first kept; 0: all of them."""
+    if not limit or len(patches) <= limit:
+        return patches
+    return patches[np.arange(limit) * len(patches) // limit]
+
+
+def extract_features(
+    functions: FeatureFunctions,
+    params: Params,
+    images: Iterable[np.ndarray],
+    chunk: int = 256,
+    limit: int = 0,
+) -> np.ndarray:
+    """Features of images, each over its whole grid of patches.
+
+    Args:
+        functions: from `feature_functions`.
+        params: of the extractor, replicated over the mesh.
+        images: uint8 [H, W, 3] each, of any sizes; read once, in order.
+        chunk: patches encoded at once; rounded up to a multiple of the devices.
+        limit: at most this many patches of an image, see `limit_patches`; 0: all.
+
+    Returns:
+        float32 [images, T], in order.
+    """
+    mesh_size = functions.mesh.size
+    chunk = -(-chunk // mesh_size) * mesh_size
+    features: dict[int, np.ndarray] = {}
+    waiting: dict[int, list[tuple[int, np.ndarray]]] = {}  # by bucket
+    count = 0
+    for index, tokens in _tokens(functions, params, images, chunk, limit):
+        count = index + 1
+        length = _bucket(len(tokens))
+        rows = waiting.setdefault(length, [])
+        rows.append((index, tokens))
+        if len(rows) == _rows(length, mesh_size):
+            features |= _mix(functions, params, waiting.pop(length), length)
+    for length, rows in waiting.items():
+        features |= _mix(functions, params, rows, length)
+    if not count:
+        return np.zeros((0, 0), np.float32)
+    return np.stack([features[index] for index in range(count)]).astype(np.float32)
+
+
+def _bucket(length: int) -> int:
+    bucket = 1
+    while bucket < length:
+        bucket *= 4
+    return bucket
+
+
+def _rows(length: int, mesh_size: int) -> int:
+    return max(1, _MIXED_TOKENS // (length * mesh_size)) * mesh_size
+
+
+def _tokens(
+    functions: FeatureFunctions,
+    params: Params,
+    images: Iterable[np.ndarray],
+    chunk: int,
+    limit: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Tokens [N, T] of every image, with its index; chunks run across the borders of images."""
+    patches: list[np.ndarray] = []  # not yet encoded
+    owners: list[tuple[int, int]] = []  # (image, number of its patches) not yet complete
+    tokens: list[np.ndarray] = []  # encoded, of the images in `owners`
+
+    def encode_chunk() -> None:
+        pending = np.concatenate(patches)
+        now = pending[:chunk]
+        padded = np.zeros((chunk, *now.shape[1:]), np.uint8)
+        padded[: len(now)] = now
+        encoded = functions.encode(params, shard(padded, functions.mesh))
+        tokens.append(np.asarray(encoded)[: len(now)])
+        patches[:] = [pending[chunk:]] if len(pending) > chunk else []
+
+    def complete() -> Iterator[tuple[int, np.ndarray]]:
+        while owners and sum(map(len, tokens)) >= owners[0][1]:
+            index, size = owners.pop(0)
+            joined = np.concatenate(tokens)
+            tokens[:] = [joined[size:]]
+            yield index, joined[:size]
+
+    for index, image in enumerate(images):
+        cells = limit_patches(grid_patches(image), limit)
+        patches.append(cells)
+        owners.append((index, len(cells)))
+        while sum(map(len, patches)) >= chunk:
+            encode_chunk()
+        yield from complete()
+    while patches:
+        encode_chunk()
+    yield from complete()
+
+
+def _mix(
+    functions: FeatureFunctions, params: Params, rows: list[tuple[int, np.ndarray]], length: int
+) -> dict[int, np.ndarray]:
+    size = _rows(length, functions.mesh.size)
+    tokens = np.zeros((size, length, rows[0][1].shape[-1]), rows[0][1].dtype)
+    mask = np.zeros((size, length), bool)
+    mask[:, 0] = True  # an image of padding alone must have something to attend to
+    for row, (_, x) in enumerate(rows):
+        tokens[row, : len(x)], mask[row, : len(x)] = x, True
+    mixed = functions.mix(params, shard(tokens, functions.mesh), shard(mask, functions.mesh))
+    return {index: x for (index, _), x in zip(rows, np.asarray(mixed), strict=False)}

@@ -1,0 +1,1 @@
+"""Numbers, tables and plots of how well detectors tell images apart."""

@@ -1,0 +1,372 @@
+"""Scores every detector on every test set under every perturbation, and tabulates the results.
+
+One convention everywhere: generated is the positive class, a higher score is more likely generated.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.errors import UserError
+from data_pipelines.files import write_json, write_text
+from data_pipelines.images import ImageError, decode_image
+from data_pipelines.labelled import TestSet
+from data_pipelines.perturbations import Perturbation
+from exif_jax import metrics
+
+MEAN = "mean"  # stands for the test set in the rows of means
+_SCORE_FIELDS = ("path", "label", "test_set", "detector", "perturbation", "score")
+
+
+class Scorer(Protocol):
+    """What is needed of a detector."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of detector, such as `one_class` or `binary`."""
+
+    @property
+    def threshold(self) -> float:
+        """Scores strictly above it mean generated."""
+
+    def score(self, images: Sequence[np.ndarray], /) -> np.ndarray:
+        """Scores uint8 [H, W, 3] images of any sides: float32 [n], higher = likelier generated."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results.
+
+    Attributes:
+        detector: name.
+        kind: of the detector.
+        test_set: name, or `mean` for the unweighted mean over test sets.
+        perturbation: name, `none` for images as they are.
+        n_real: photographs scored; in a row of means the total.
+        n_generated: generated images scored; in a row of means the total.
+        n_skipped: images that could not be read; in a row of means the total.
+        threshold: the detector's.
+        accuracy: fraction of right decisions at the threshold.
+        average_precision: of the generated class.
+        auroc: area under the ROC curve.
+        auroc_low: lower end of its 95% bootstrap interval; None in a row of means.
+        auroc_high: upper end.
+        tpr_at_fpr_1pct: largest true-positive rate at a false-positive rate of at most 0.01.
+        tpr_at_fpr_5pct: the same at 0.05.
+    """
+
+    detector: str
+    kind: str
+    test_set: str
+    perturbation: str
+    n_real: int
+    n_generated: int
+    n_skipped: int
+    threshold: float
+    accuracy: float
+    average_precision: float
+    auroc: float
+    auroc_low: float | None
+    auroc_high: float | None
+    tpr_at_fpr_1pct: float
+    tpr_at_fpr_5pct: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one detector on one test set under one perturbation.
+
+    Attributes:
+        paths: n files, as text.
+        labels: int [n], 1 = generated.
+        scores: float32 [n].
+    """
+
+    paths: list[str]
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+# (detector, perturbation) -> test set -> scores, each in the order of evaluation.
+AllScores = dict[tuple[str, str], dict[str, Scores]]
+
+
+def evaluate(
+    detectors: Mapping[str, Scorer],
+    test_sets: Sequence[TestSet],
+    perturbations: Sequence[Perturbation],
+    workdir: Path,
+    *,
+    batch_size: int = 16,
+) -> list[Row]:
+    """Evaluates detectors and writes what came out.
+
+    Every image is decoded once; at most `batch_size` decoded images and as many perturbed ones are
+    in memory. Images that cannot be read are left out for all detectors alike, counted in every row
+    and listed. Written to `workdir`, each file replaced as a whole when all is done:
+
+    - results.json, results.csv: the rows;
+    - scores.csv: the score of every image, from which every number can be computed again;
+    - skipped.jsonl: an object for every image left out (path, label, test_set, reason, message).
+
+    Args:
+        detectors: by the name they get in the results.
+        test_sets: with different names.
+        perturbations: `none` is evaluated only when among them.
+        workdir: made if absent; earlier results in it are replaced.
+        batch_size: images decoded and scored together.
+
+    Returns:
+        Rows detector by detector, perturbation by perturbation, each with its row of means last.
+
+    Raises:
+        UserError: nothing to evaluate, test sets that cannot be told apart by name, or a test set
+            of which no photograph or no generated image is readable.
+        ValueError: a detector gave a score that is not finite.
+    """
+    _check(detectors, test_sets, perturbations)
+    scores: AllScores = {(d, p.name): {} for d in detectors for p in perturbations}
+    skipped: list[dict[str, str | int]] = []
+    total = sum(len(s.real) + len(s.generated) for s in test_sets)
+    with tqdm(total=total, unit="image", desc="evaluate") as progress, ThreadPoolExecutor() as pool:
+        for test_set in test_sets:
+            progress.set_postfix_str(test_set.name)
+            by_unit, unread = _score_set(
+                detectors, test_set, perturbations, batch_size, pool, progress
+            )
+            skipped += unread
+            for unit, scored in by_unit.items():
+                scores[unit][test_set.name] = scored
+    n_skipped = {s.name: sum(u["test_set"] == s.name for u in skipped) for s in test_sets}
+    rows = []
+    for (detector, perturbation), by_set in scores.items():
+        unit_rows = [
+            _row(detector, detectors[detector], perturbation, name, scored, n_skipped[name])
+            for name, scored in by_set.items()
+        ]
+        rows += [*unit_rows, _mean_row(unit_rows)]
+    _write_results(workdir, rows, scores, skipped)
+    return rows
+
+
+def read_scores(path: Path) -> AllScores:
+    """Reads scores.csv as `evaluate` wrote it."""
+    lines: dict[tuple[str, str], dict[str, list[dict[str, str]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    with path.open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            lines[line["detector"], line["perturbation"]][line["test_set"]].append(line)
+    return {
+        unit: {
+            test_set: Scores(
+                [line["path"] for line in found],
+                np.array([int(line["label"]) for line in found]),
+                np.array([float(line["score"]) for line in found], np.float32),
+            )
+            for test_set, found in by_set.items()
+        }
+        for unit, by_set in lines.items()
+    }
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """An aligned table of the rows for a terminal, with a note on how to read it."""
+    header = (
+        *("detector", "perturbation", "test set", "real", "gen.", "skipped"),
+        *("accuracy", "AP", "AUROC", "95% interval", "TPR@1%", "TPR@5%"),
+    )
+    lines = [header, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for line in lines:
+        cells = (
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        text.append("  ".join(cells).rstrip())
+        if line[2] in (header[2], MEAN):
+            text.append("-" * (sum(widths) + 2 * len(widths) - 2))
+    text.append(
+        "Generated is the positive class throughout. (One-class average precision as first "
+        "published takes photographs as positive: not comparable.)"
+    )
+    return "\n".join(text)
+
+
+def _check(
+    detectors: Mapping[str, Scorer],
+    test_sets: Sequence[TestSet],
+    perturbations: Sequence[Perturbation],
+) -> None:
+    for what, things in (
+        ("detector", detectors),
+        ("test set", test_sets),
+        ("perturbation", perturbations),
+    ):
+        if not things:
+            raise UserError(f"nothing to evaluate: no {what} given")
+    names = [test_set.name for test_set in test_sets]
+    for name in names:
+        if name == MEAN or names.count(name) > 1:
+            why = "stands for the mean of all" if name == MEAN else "is given more than once"
+            raise UserError(f"test set name {name!r} {why}: rename its folder")
+
+
+def _score_set(
+    detectors: Mapping[str, Scorer],
+    test_set: TestSet,
+    perturbations: Sequence[Perturbation],
+    batch_size: int,
+    pool: ThreadPoolExecutor,
+    progress: tqdm,
+) -> tuple[dict[tuple[str, str], Scores], list[dict[str, str | int]]]:
+    """Scores of a test set by (detector, perturbation), and its unreadable images."""
+    files = [(path, 0) for path in test_set.real] + [(path, 1) for path in test_set.generated]
+    read: list[tuple[Path, int]] = []
+    unread: list[dict[str, str | int]] = []
+    scores: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+    for start in range(0, len(files), batch_size):
+        batch = files[start : start + batch_size]
+        images = []
+        decoded = pool.map(_decode, (path for path, _ in batch))
+        for (path, label), image in zip(batch, decoded, strict=True):
+            if isinstance(image, ImageError):
+                unread.append(
+                    {
+                        "path": _text(path),
+                        "label": label,
+                        "test_set": test_set.name,
+                        "reason": image.reason,
+                        "message": str(image),
+                    }
+                )
+            else:
+                images.append(image)
+                read.append((path, label))
+        for perturbation in perturbations if images else ():
+            perturbed = list(pool.map(perturbation.apply, images))
+            for name, detector in detectors.items():
+                scored = np.asarray(detector.score(perturbed), np.float32)
+                if scored.shape != (len(perturbed),) or not np.isfinite(scored).all():
+                    raise ValueError(
+                        f"detector {name!r} gave no finite score for each image: {scored}, for "
+                        f"{perturbation.name!r} of {[_text(p) for p, _ in read[-len(images) :]]}"
+                    )
+                scores[name, perturbation.name].append(scored)
+        progress.update(len(batch))
+    labels = np.array([label for _, label in read], int)
+    for label, kind in enumerate(("photograph", "generated image")):
+        if not (labels == label).any():
+            raise UserError(
+                f"test set {test_set.name!r}: no {kind} could be read; "
+                f"the first failed so: {unread[0]['path']}: {unread[0]['message']}"
+            )
+    paths = [_text(path) for path, _ in read]
+    return {unit: Scores(paths, labels, np.concatenate(s)) for unit, s in scores.items()}, unread
+
+
+def _decode(path: Path) -> np.ndarray | ImageError:
+    try:
+        return decode_image(path)
+    except ImageError as error:
+        return error
+
+
+def _row(
+    name: str, detector: Scorer, perturbation: str, test_set: str, scored: Scores, n_skipped: int
+) -> Row:
+    scores, labels = scored.scores, scored.labels
+    low, high = metrics.auroc_interval(scores, labels)
+    return Row(
+        detector=name,
+        kind=detector.kind,
+        test_set=test_set,
+        perturbation=perturbation,
+        n_real=int((labels == 0).sum()),
+        n_generated=int((labels == 1).sum()),
+        n_skipped=n_skipped,
+        threshold=float(detector.threshold),
+        accuracy=metrics.accuracy(scores, labels, detector.threshold),
+        average_precision=metrics.average_precision(scores, labels),
+        auroc=metrics.auroc(scores, labels),
+        auroc_low=low,
+        auroc_high=high,
+        tpr_at_fpr_1pct=metrics.tpr_at_fpr(scores, labels, 0.01),
+        tpr_at_fpr_5pct=metrics.tpr_at_fpr(scores, labels, 0.05),
+    )
+
+
+def _mean_row(rows: Sequence[Row]) -> Row:
+    """Unweighted means over test sets, and total counts."""
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(row, name) for row in rows]))
+
+    return dataclasses.replace(
+        rows[0],
+        test_set=MEAN,
+        n_real=sum(row.n_real for row in rows),
+        n_generated=sum(row.n_generated for row in rows),
+        n_skipped=sum(row.n_skipped for row in rows),
+        auroc_low=None,
+        auroc_high=None,
+        accuracy=mean("accuracy"),
+        average_precision=mean("average_precision"),
+        auroc=mean("auroc"),
+        tpr_at_fpr_1pct=mean("tpr_at_fpr_1pct"),
+        tpr_at_fpr_5pct=mean("tpr_at_fpr_5pct"),
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    interval = "" if row.auroc_low is None else f"{row.auroc_low:.3f}-{row.auroc_high:.3f}"
+    return (
+        *(row.detector, row.perturbation, row.test_set),
+        *(str(row.n_real), str(row.n_generated), str(row.n_skipped)),
+        *(f"{row.accuracy:.3f}", f"{row.average_precision:.3f}", f"{row.auroc:.3f}", interval),
+        *(f"{row.tpr_at_fpr_1pct:.3f}", f"{row.tpr_at_fpr_5pct:.3f}"),
+    )
+
+
+def _write_results(
+    workdir: Path, rows: Sequence[Row], scores: AllScores, skipped: Sequence[dict[str, str | int]]
+) -> None:
+    score_lines = (
+        # str of a float32 is the shortest text that reads back as the same number
+        (path, label, test_set, detector, perturbation, str(score))
+        for (detector, perturbation), by_set in scores.items()
+        for test_set, s in by_set.items()
+        for path, label, score in zip(s.paths, s.labels, s.scores, strict=True)
+    )
+    objects = [dataclasses.asdict(row) for row in rows]
+    fields = [field.name for field in dataclasses.fields(Row)]
+    lines = ([row[name] for name in fields] for row in objects)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_text(workdir / "scores.csv", _csv(_SCORE_FIELDS, score_lines))
+    write_text(workdir / "skipped.jsonl", "".join(json.dumps(line) + "\n" for line in skipped))
+    write_text(workdir / "results.csv", _csv(fields, lines))
+    write_json(workdir / "results.json", objects)
+
+
+def _csv(header: Iterable[str], lines: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _text(path: Path) -> str:
+    """The path, with bytes that are no UTF-8 written as escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""The networks: encoders, their parts, and trained ones on disk."""

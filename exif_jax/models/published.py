@@ -1,0 +1,305 @@
+"""The feature extractor: residual patch encoder, covariance pooling, transformer (Flax Linen).
+
+Shape suffixes: B images, N patches of an image, M = B*N patches, H rows, W columns, C channels,
+T = width * (width + 1) / 2 numbers of a patch token.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from exif_jax.models.layers import torch_uniform
+from exif_jax.models.srm import srm_kernels
+
+# Scores of queries against all keys, at most, in memory at once for one image and head.
+_ATTENTION_ENTRIES = 2**20
+
+Intermediates = dict[str, Array]
+
+
+def compose_kernels(first: Array, second: Array) -> Array:
+    """Kernel of two correlations in a row, so that one pass does both.
+
+    Args:
+        first: [h, w, F], applied to every colour plane alike.
+        second: [h', w', planes, F, C], applied to the result.
+
+    Returns:
+        [h + h' - 1, w + w' - 1, planes, C].
+    """
+    rows, columns = second.shape[:2]
+    height, width = first.shape[0] + rows - 1, first.shape[1] + columns - 1
+    composed = jnp.zeros((height, width, second.shape[2], second.shape[4]), second.dtype)
+    for i in range(rows):
+        for j in range(columns):
+            term = jnp.einsum("hwf,cfo->hwco", first, second[i, j], precision="highest")
+            composed = composed.at[i : i + first.shape[0], j : j + first.shape[1]].add(term)
+    return composed
+
+
+def residual_convolution(x_MHWC: Array, kernel: Array) -> Array:
+    """SRM filtering with zero padding followed by a zero-padded 3x3 convolution, as one 7x7 pass.
+
+    A 7x7 kernel alone would also see the residuals one pixel outside the patch, which the two-step
+    form replaces by zeros. Those outside residuals touch only the outermost ring of the output and
+    depend only on the two outermost rows or columns of the input, so they are subtracted side by
+    side, and the corners, then subtracted twice, added back (inclusion and exclusion).
+
+    Args:
+        x_MHWC: [M, H, W, 3] normalised patches, H and W at least 4.
+        kernel: [3, 3, 90, C]; the 90 inputs are plane-major (30 residuals of red, green, blue).
+
+    Returns:
+        [M, H, W, C] in the precision of the kernel.
+    """
+    srm = jnp.asarray(srm_kernels(), kernel.dtype)
+    kernel = kernel.reshape(3, 3, 3, srm.shape[-1], -1)
+    # (output rows, input rows, kernel rows of srm and of the 3x3, padding), inside first.
+    everywhere = (slice(None), slice(None), slice(None), slice(None), 3)
+    before = (slice(0, 1), slice(0, 2), slice(3, 5), slice(0, 1), 0)
+    after = (slice(-1, None), slice(-2, None), slice(0, 2), slice(2, 3), 0)
+    out = jnp.zeros((*x_MHWC.shape[:3], kernel.shape[-1]), kernel.dtype)
+    for rows in (everywhere, before, after):
+        for columns in (everywhere, before, after):
+            sign = (-1) ** ((rows is not everywhere) + (columns is not everywhere))
+            term = lax.conv_general_dilated(
+                x_MHWC[:, rows[1], columns[1]],
+                compose_kernels(srm[rows[2], columns[2]], kernel[rows[3], columns[3]]),
+                window_strides=(1, 1),
+                padding=((rows[4], rows[4]), (columns[4], columns[4])),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+            out = out.at[:, rows[0], columns[0]].add(sign * term)
+    return out
+
+
+def covariance_tokens(x_MPC: Array, iterations: int = 5) -> Array:
+    """Upper triangle of the matrix square root of the channel covariance over positions.
+
+    S is the biased covariance; Newton-Schulz iterations on S / tr(S), multiplied by sqrt(tr(S)).
+    A constant map (S = 0) gives zeros.
+
+    Args:
+        x_MPC: [M, positions, C].
+        iterations: Newton-Schulz iterations.
+
+    Returns:
+        [M, C * (C + 1) / 2], row-major upper triangle, at least float32.
+
+    References:
+        Li et al., "Towards faster training of global covariance pooling networks by iterative
+        matrix square root normalization", CVPR 2018.
+    """
+    x_MPC = x_MPC.astype(jnp.promote_types(x_MPC.dtype, jnp.float32))
+    channels = x_MPC.shape[-1]
+    centred = x_MPC - x_MPC.mean(axis=1, keepdims=True)
+    product = partial(jnp.matmul, precision="highest")
+    covariance = product(centred.mT, centred) / x_MPC.shape[1]
+    trace = jnp.trace(covariance, axis1=-2, axis2=-1)[:, None, None]
+    trace = jnp.maximum(trace, jnp.finfo(trace.dtype).tiny ** 0.5)
+    y = covariance / trace
+    identity = jnp.eye(channels, dtype=y.dtype)[None]
+    z = jnp.broadcast_to(identity, y.shape)
+    for iteration in range(iterations):
+        step = 0.5 * (3 * identity - product(z, y))
+        y = product(y, step)
+        if iteration < iterations - 1:
+            z = product(step, z)
+    rows, columns = jnp.triu_indices(channels)
+    return (y * jnp.sqrt(trace))[:, rows, columns]
+
+
+class PatchEncoder(nn.Module):
+    """Residuals, stem, four convolution stages and covariance pooling of every patch.
+
+    Attributes:
+        width: channels of every convolution.
+        stage_depths: convolutions in each stage; all stages but the last end in 2x pooling.
+        newton_iterations: iterations of the matrix square root.
+        dtype: precision of the stages' convolutions (bfloat16 or float32); the residuals, every
+            normalisation's statistics and the covariance stay in float32 or better.
+    """
+
+    width: int = 32
+    stage_depths: Sequence[int] = (4, 2, 2, 2)
+    newton_iterations: int = 5
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
+        """Encodes patches.
+
+        Args:
+            x_MHWC: [M, 64, 64, 3] normalised patches.
+
+        Returns:
+            Tokens [M, T] and {"f1": [M, 32, 32, C], "f2": [M, 16, 16, C], "f3" and "f4":
+            [M, 8, 8, C]}.
+        """
+        kernel = self.param("stem_kernel", torch_uniform, (3, 3, 90, self.width))
+        bias = self.param("stem_bias", nn.initializers.zeros, (self.width,))
+        x = residual_convolution(x_MHWC, kernel) + bias.reshape(1, 1, 1, -1)
+        x = jnp.clip(self._norm("stem_norm", x), -5, 5)
+        intermediates = {}
+        for stage, depth in enumerate(self.stage_depths, start=1):
+            for layer in range(1, depth + 1):
+                name = f"stage{stage}_layer{layer}"
+                x = nn.Conv(
+                    self.width,
+                    (3, 3),
+                    kernel_init=torch_uniform,
+                    dtype=self.dtype,
+                    name=f"{name}_conv",
+                )(x)
+                x = nn.relu(self._norm(f"{name}_norm", x))
+            if stage < len(self.stage_depths):
+                x = nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=True)
+            intermediates[f"f{stage}"] = x
+        positions = x.reshape(x.shape[0], -1, self.width)
+        return covariance_tokens(positions, self.newton_iterations), intermediates
+
+    def _norm(self, name: str, x: Array) -> Array:
+        axes = (-3, -2, -1)  # one scale and shift for every element of the map
+        return nn.LayerNorm(
+            epsilon=1e-5,
+            reduction_axes=axes,
+            feature_axes=axes,
+            use_fast_variance=False,
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+
+class PatchMixer(nn.Module):
+    """Pre-norm transformer over the tokens of one image; returns the first token's output.
+
+    No positional code and no class token: all but the first patch are a set.
+    """
+
+    blocks: int = 2
+    heads: int = 4
+    head_dim: int = 16
+    hidden: int = 128
+
+    @nn.compact
+    def __call__(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
+        """Mixes tokens.
+
+        Args:
+            tokens_BNT: [B, N, T].
+            mask_BN: [B, N] bool, False for padding; None when every token is real. The first token
+                of every image must be real.
+
+        Returns:
+            Features [B, T].
+        """
+        if mask_BN is None:
+            mask_BN = jnp.ones(tokens_BNT.shape[:2], bool)
+        width = tokens_BNT.shape[-1]
+        x = tokens_BNT
+        for block in range(1, self.blocks + 1):
+            norm = self._norm(f"block{block}_attention_norm", x)
+            # Only the first token leaves the last block, so only its query is needed there.
+            queries = 1 if block == self.blocks else x.shape[1]
+            inner = self.heads * self.head_dim
+            qkv = nn.Dense(
+                3 * inner, use_bias=False, kernel_init=torch_uniform, name=f"block{block}_qkv"
+            )(norm)
+            q, k, v = (
+                part.reshape(*part.shape[:2], self.heads, self.head_dim)
+                for part in jnp.split(qkv, 3, axis=-1)
+            )
+            mixed = _attention(q[:, :queries], k, v, mask_BN)
+            mixed = mixed.reshape(*mixed.shape[:2], inner)
+            x = x[:, :queries] + self._dense(f"block{block}_out", width, mixed)
+            norm = self._norm(f"block{block}_mlp_norm", x)
+            hidden = nn.gelu(
+                self._dense(f"block{block}_mlp_in", self.hidden, norm), approximate=False
+            )
+            x = x + self._dense(f"block{block}_mlp_out", width, hidden)
+        return x[:, 0]
+
+    def _norm(self, name: str, x: Array) -> Array:
+        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)(x)
+
+    def _dense(self, name: str, size: int, x: Array) -> Array:
+        return nn.Dense(size, kernel_init=torch_uniform, name=name)(x)
+
+
+def _attention(q_BQHD: Array, k_BNHD: Array, v_BNHD: Array, mask_BN: Array) -> Array:
+    """Softmax attention; long images take their queries in slices, so memory stays bounded."""
+    queries, keys = q_BQHD.shape[1], k_BNHD.shape[1]
+
+    def attend(q: Array) -> Array:
+        scores = jnp.einsum("bqhd,bnhd->bhqn", q, k_BNHD) / q.shape[-1] ** 0.5
+        scores = jnp.where(mask_BN[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
+        return jnp.einsum("bhqn,bnhd->bqhd", jax.nn.softmax(scores, axis=-1), v_BNHD)
+
+    fewest = -(-queries * keys // _ATTENTION_ENTRIES)
+    slices = next(n for n in range(min(fewest, queries), queries + 1) if queries % n == 0)
+    if slices == 1:
+        return attend(q_BQHD)
+    batch, _, heads, dim = q_BQHD.shape
+    sliced = jnp.moveaxis(q_BQHD.reshape(batch, slices, -1, heads, dim), 1, 0)
+    return jnp.moveaxis(lax.map(attend, sliced), 0, 1).reshape(q_BQHD.shape)
+
+
+class Extractor(nn.Module):
+    """The whole extractor of the paper; 2,149,198 numbers with the fixed filters at full size.
+
+    `encode` and `mix` are its two halves, for images with more patches than fit in memory at once.
+    """
+
+    width: int = 32
+    stage_depths: Sequence[int] = (4, 2, 2, 2)
+    newton_iterations: int = 5
+    mixer_blocks: int = 2
+    mixer_heads: int = 4
+    mixer_head_dim: int = 16
+    mixer_hidden: int = 128
+    dtype: Any = None
+
+    def setup(self) -> None:
+        """Builds the two halves."""
+        self.encoder = PatchEncoder(
+            self.width, self.stage_depths, self.newton_iterations, self.dtype
+        )
+        self.mixer = PatchMixer(
+            self.mixer_blocks, self.mixer_heads, self.mixer_head_dim, self.mixer_hidden
+        )
+
+    @property
+    def feature_size(self) -> int:
+        """T, the length of a token and of the feature."""
+        return self.width * (self.width + 1) // 2
+
+    def encode(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
+        """Tokens [M, T] and intermediates f1..f4 of patches [M, 64, 64, 3]."""
+        return self.encoder(x_MHWC)
+
+    def mix(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
+        """Features [B, T] of tokens [B, N, T]."""
+        return self.mixer(tokens_BNT, mask_BN)
+
+    def __call__(self, x_BNHWC: Array) -> tuple[Array, Intermediates]:
+        """Features of images given by their patches.
+
+        Args:
+            x_BNHWC: [B, N, 64, 64, 3] normalised patches.
+
+        Returns:
+            Features [B, T] and {"f1": [B, N, 32, 32, C], "f2": [B, N, 16, 16, C],
+            "f3", "f4": [B, N, 8, 8, C], "f5": [B, N, T]}.
+        """
+        batch, patches = x_BNHWC.shape[:2]
+        tokens, intermediates = self.encode(x_BNHWC.reshape(-1, *x_BNHWC.shape[2:]))
+        intermediates = {
+            name: x.reshape(batch, patches, *x.shape[1:])
+            for name, x in (intermediates | {"f5": tokens}).items()
+        }
+        return self.mix(intermediates["f5"]), intermediates

@@ -1,0 +1,87 @@
+"""Model directories: `model.safetensors` with every array, one JSON file with everything else.
+
+Nothing is pickled, and a directory needs nothing outside itself.
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, replacing_directory, write_json
+
+FORMAT_VERSION = 1
+ARRAYS = "model.safetensors"
+Tree = dict[str, Any]
+
+
+def flatten(tree: Tree, prefix: str = "") -> dict[str, np.ndarray]:
+    """Nested dict of arrays -> {"outer/inner": array}."""
+    flat: dict[str, np.ndarray] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = np.asarray(value, order="C")
+    return flat
+
+
+def unflatten(flat: dict[str, np.ndarray]) -> Tree:
+    """The inverse of `flatten`."""
+    tree: Tree = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def save_model(directory: Path, description: str, arrays: Tree, facts: dict[str, Any]) -> None:
+    """Writes a model directory atomically, in place of an older one.
+
+    Args:
+        directory: to write.
+        description: name of the JSON file, `extractor.json` or `detector.json`.
+        arrays: nested dict of arrays.
+        facts: JSON-serialisable; the format and library versions are added.
+    """
+    versions = {name: version(name) for name in ("exif-jax", "jax", "flax")}
+    with replacing_directory(directory) as temporary:
+        save_file(flatten(arrays), temporary / ARRAYS)
+        write_json(
+            temporary / description,
+            {"format_version": FORMAT_VERSION, **facts, "versions": versions},
+        )
+
+
+def load_model(directory: Path, description: str) -> tuple[Tree, dict[str, Any]]:
+    """Reads a model directory: nested arrays and facts.
+
+    Raises:
+        UserError: a file is missing or damaged, or was written by a newer version.
+    """
+    for name in (description, ARRAYS):
+        if not (directory / name).is_file():
+            raise UserError(
+                f"{directory}: {name} is missing, so this is no complete "
+                f"{description.removesuffix('.json')} directory; write it again or copy all of it"
+            )
+    facts = read_json(directory / description)
+    if not isinstance(facts, dict) or not isinstance(facts.get("format_version"), int):
+        raise UserError(f"{directory / description}: has no format_version; was it edited?")
+    if facts["format_version"] > FORMAT_VERSION:
+        made_by = facts.get("versions", {}).get("exif-jax", "a newer version")
+        raise UserError(
+            f"{directory}: format {facts['format_version']} was written by exif-jax {made_by}; "
+            f"this version reads up to {FORMAT_VERSION}: upgrade exif-jax"
+        )
+    try:
+        return unflatten(load_file(directory / ARRAYS)), facts
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{directory / ARRAYS}: damaged ({error})") from error

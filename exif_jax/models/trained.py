@@ -1,0 +1,179 @@
+"""Trained extractors on disk and in use: build, save, load, call."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from data_pipelines.errors import UserError
+from data_pipelines.images import PATCH
+from data_pipelines.targets import Target, targets_from_json, targets_to_json
+from exif_jax.config import ModelConfig, check_choice, to_json
+from exif_jax.models.layers import apply
+from exif_jax.models.patches import normalise
+from exif_jax.models.published import Extractor
+from exif_jax.models.storage import Tree, flatten, load_model, save_model
+
+DESCRIPTION = "extractor.json"
+Params = dict[str, Any]
+
+
+def build_extractor(config: ModelConfig) -> Extractor:
+    """The network of a configuration.
+
+    Raises:
+        UserError: an unknown precision.
+    """
+    check_choice("model.dtype", config.dtype, ("float32", "bfloat16"))
+    sizes = dataclasses.asdict(config)
+    dtype = jnp.bfloat16 if sizes.pop("dtype") == "bfloat16" else None
+    return Extractor(**sizes | {"stage_depths": tuple(config.stage_depths)}, dtype=dtype)
+
+
+def model_config(facts: dict[str, Any]) -> ModelConfig:
+    """The configuration of a network from its JSON form."""
+    return ModelConfig(**facts | {"stage_depths": tuple(facts["stage_depths"])})
+
+
+def check_parameters(directory: Path, params: Params, extractor: Extractor) -> None:
+    """Raises a UserError that lists the arrays that are missing, unknown or misshaped."""
+    shapes = jax.eval_shape(extractor.init, jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3)))[
+        "params"
+    ]
+    wanted = {
+        "/".join(str(k.key) for k in path): leaf.shape
+        for path, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]
+    }
+    check_shapes(directory, params, wanted)
+
+
+def check_shapes(directory: Path, arrays: Tree, wanted: dict[str, tuple[int, ...]]) -> None:
+    """Raises a UserError that lists the arrays that are missing, unknown or misshaped."""
+    given = {name: array.shape for name, array in flatten(arrays).items()}
+    problems = [
+        f"{name} is {given.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
+        for name in sorted(wanted | given)
+        if wanted.get(name) != given.get(name)
+    ]
+    if problems:
+        raise UserError(f"{directory}: the arrays do not fit the model: {'; '.join(problems)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedExtractor:
+    """A trained extractor: `extractor(patches)`.
+
+    Attributes:
+        module: the Flax module.
+        params: its parameters.
+        model: its size and precision.
+        heads: parameters of the pretext heads; empty if there are none.
+        targets: what the heads predict.
+        source: the directory it was read from.
+    """
+
+    module: Extractor
+    params: Params
+    model: ModelConfig
+    heads: Params
+    targets: tuple[Target, ...]
+    source: Path
+
+    def __call__(self, patches: np.ndarray | Array) -> tuple[Array, dict[str, Array]]:
+        """Features of images given by their patches.
+
+        Args:
+            patches: uint8 [B, N, 64, 64, 3].
+
+        Returns:
+            Features float32 [B, 528] and the intermediates, channels last: f1 [B, N, 32, 32, 32],
+            f2 [B, N, 16, 16, 32], f3 and f4 [B, N, 8, 8, 32], f5 [B, N, 528] (at full size).
+
+        Raises:
+            ValueError: patches of another shape or type.
+        """
+        if patches.ndim != 5 or patches.shape[2:] != (PATCH, PATCH, 3):
+            raise ValueError(f"patches must be [B, N, {PATCH}, {PATCH}, 3], not {patches.shape}")
+        if patches.dtype != np.uint8:
+            raise ValueError(f"patches must be uint8 (0..255), not {patches.dtype}")
+        return _apply(self.module, self.params, patches)
+
+
+@jax.jit(static_argnums=0)
+def _apply(module: Extractor, params: Params, patches: Array) -> tuple[Array, dict[str, Array]]:
+    features, intermediates = apply(module, params, normalise(patches))
+    return features, intermediates
+
+
+def save_extractor(
+    directory: Path,
+    params: Params,
+    model: ModelConfig,
+    targets: tuple[Target, ...],
+    facts: dict[str, Any],
+) -> None:
+    """Writes an extractor directory.
+
+    Args:
+        directory: to write, atomically.
+        params: {"extractor", "heads"}.
+        model: size and precision of the network.
+        targets: what the heads predict.
+        facts: anything else worth keeping, JSON-serialisable.
+    """
+    save_model(
+        directory,
+        DESCRIPTION,
+        params,
+        {"model": to_json(model), "targets": targets_to_json(targets), **facts},
+    )
+
+
+def find_extractor(path: Path) -> Path:
+    """The model directory that a path stands for: itself, or a run's extractor/ or detector/.
+
+    Raises:
+        UserError: there is none.
+    """
+    for directory in (path, path / "extractor", path / "detector"):
+        if any((directory / name).is_file() for name in (DESCRIPTION, "detector.json")):
+            return directory
+    raise UserError(
+        f"{path}: no extractor here; give the workdir of a pretext run that has reached its first "
+        "checkpoint, or a directory written by `exif-jax convert`"
+    )
+
+
+def load_extractor(path: str | Path) -> LoadedExtractor:
+    """Loads an extractor from a pretext run, a converted checkpoint or a detector.
+
+    Args:
+        path: workdir of a run, its extractor/ or detector/, or the output of `exif-jax convert`.
+
+    Raises:
+        UserError: nothing there, or damaged, incomplete or written by a newer version.
+    """
+    directory = find_extractor(Path(path))
+    is_extractor = (directory / DESCRIPTION).is_file()
+    arrays, facts = load_model(directory, DESCRIPTION if is_extractor else "detector.json")
+    try:
+        model = model_config(facts["model"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{directory}: the description of its model is damaged ({error})"
+        ) from error
+    module = build_extractor(model)
+    params = arrays.get("extractor", {})
+    check_parameters(directory, params, module)
+    return LoadedExtractor(
+        module,
+        params,
+        model,
+        arrays.get("heads", {}),
+        targets_from_json(facts["targets"]) if "targets" in facts else (),
+        directory,
+    )

@@ -1,0 +1,1 @@
+"""The three stages of the method: pretext, one-class, binary."""

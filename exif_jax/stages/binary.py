@@ -1,0 +1,208 @@
+"""Binary stage: tell photographs from generated images, held close to the pretext features."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from data_pipelines.errors import UserError
+from data_pipelines.images import PATCH
+from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
+from data_pipelines.photo_sources import file_groups
+from data_pipelines.pipeline import labelled_batches, load_labelled
+from data_pipelines.splits import split_groups
+from exif_jax import metrics
+from exif_jax.config import BinaryConfig, check_not_negative, check_positive, check_set
+from exif_jax.detection.detectors import binary_scores, save_detector
+from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.losses import feature_distance
+from exif_jax.models.heads import BinaryHead
+from exif_jax.models.layers import apply
+from exif_jax.models.patches import normalise, random_patches
+from exif_jax.models.published import Extractor
+from exif_jax.models.trained import LoadedExtractor, load_extractor
+from exif_jax.training.loop import Stage, fit
+from exif_jax.training.mapping import (
+    check_divides,
+    data_mesh,
+    example_keys,
+    replicate,
+)
+from exif_jax.training.runs import open_run
+from exif_jax.training.step import (
+    Batch,
+    LossFn,
+    Metrics,
+    Params,
+    initial_state,
+    make_optimizer,
+    map_train_step,
+    masked_mean_part,
+)
+
+
+def make_loss(extractor: Extractor, alpha: float, patches: int) -> LossFn:
+    """Cross-entropy + alpha * distance to the teacher's features (method section 6).
+
+    The frozen parameters are the teacher's extractor. Examples with `valid` 0 do not count.
+    """
+
+    def loss_fn(params: Params, frozen: Params, batch: Batch, key: Array) -> tuple[Array, Metrics]:
+        keys = example_keys(key, batch["image"].shape[0])
+        x = normalise(random_patches(keys, batch["image"], batch["size"], patches))
+        features, intermediates = apply(extractor, params["extractor"], x)
+        _, teacher = apply(extractor, frozen, x)
+        logits = apply(BinaryHead(), params["head"], features)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        parts = {
+            "cross_entropy": entropy,
+            "distance": feature_distance(intermediates, teacher),
+            "accuracy": (logits.argmax(axis=-1) == batch["label"]).astype(jnp.float32),
+        }
+        valid = batch["valid"]
+        means = {name: masked_mean_part(part * valid, valid)[0] for name, part in parts.items()}
+        return means["cross_entropy"] + alpha * means["distance"], means
+
+    return loss_fn
+
+
+def init_params(extractor: Extractor, key: Array) -> Params:
+    """Random parameters {"extractor", "head"}."""
+    keys = jax.random.split(key)
+    return {
+        "extractor": jax.jit(extractor.init)(keys[0], jnp.zeros((1, 1, PATCH, PATCH, 3)))["params"],
+        "head": BinaryHead().init(keys[1], jnp.zeros((1, extractor.feature_size)))["params"],
+    }
+
+
+def _labelled(directory: Path) -> list[LabelledImage]:
+    """All labelled images, photos of one burst in one group."""
+    images = labelled_images(find_test_sets(directory))
+    groups = file_groups([image.path for image in images])
+    return [
+        dataclasses.replace(image, group=str(group))
+        for image, group in zip(images, groups, strict=True)
+    ]
+
+
+def _split(
+    images: Sequence[LabelledImage], fraction: float, seed: int
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Training and validation images: `fraction` of each class, groups undivided."""
+    train: list[LabelledImage] = []
+    validation: list[LabelledImage] = []
+    for label, name in enumerate(("photographs", "generated images")):
+        of_class = [image for image in images if image.label == label]
+        held = split_groups([image.group for image in of_class], fraction, seed)
+        train += [image for image, out in zip(of_class, held, strict=True) if not out]
+        validation += [image for image, out in zip(of_class, held, strict=True) if out]
+        if all(held) or not any(held):
+            raise UserError(
+                f"config.data.images: {len(of_class)} {name} are too few to keep "
+                f"config.data.validation_fraction = {fraction} of them for validation"
+            )
+    return train, validation
+
+
+def _evaluator(
+    extractor: Extractor, images: Sequence[LabelledImage], threshold: float
+) -> Callable[[Params], dict[str, float]]:
+    """Validation on the central window of each image, over its whole grid of patches."""
+    functions = feature_functions(extractor, data_mesh(jax.local_devices()))
+
+    def evaluate(params: Params) -> dict[str, float]:
+        labels: list[int] = []
+
+        def windows() -> list[np.ndarray]:
+            examples = [e for e in map(load_labelled, images) if e["valid"]]
+            labels.extend(int(e["label"]) for e in examples)
+            return [e["image"][: e["size"][0], : e["size"][1]] for e in examples]
+
+        local = replicate(params["extractor"], functions.mesh)
+        features = extract_features(functions, local, windows())
+        scores = binary_scores(features, params)
+        truth = np.array(labels)
+        right = np.clip(np.where(truth == 1, scores, 1 - scores), 1e-12, 1)
+        return {
+            "loss": float(-np.log(right).mean()),
+            "accuracy": metrics.accuracy(scores, truth, threshold),
+            "auroc": metrics.auroc(scores, truth),
+            "average_precision": metrics.average_precision(scores, truth),
+            "false_positive_rate": float((scores[truth == 0] > threshold).mean()),
+            "count/photographs": int((truth == 0).sum()),
+            "count/generated": int((truth == 1).sum()),
+        }
+
+    return evaluate
+
+
+def run(config: BinaryConfig, workdir: Path) -> None:
+    """Trains a binary detector, or continues to; workdir/detector is the best by validation loss.
+
+    Raises:
+        UserError: the configuration, the images, the extractor or the workdir do not fit.
+    """
+    check_set("extractor", config.extractor)
+    check_set("data.images", config.data.images)
+    check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
+    check_positive(config, "data.patches", "data.threads")
+    check_not_negative(config, "steps", "alpha", "optimizer.clip_norm", "optimizer.warmup_steps")
+    mesh = data_mesh()
+    check_divides(config.batch_size, mesh, "config.batch_size")
+    teacher = load_extractor(config.extractor)
+    images = _labelled(Path(config.data.images))
+    train, validation = _split(images, config.data.validation_fraction, config.seed)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    extractor = teacher.module
+    open_run(workdir, config, "binary")
+
+    def export(params: Params, step: int, numbers: dict[str, float]) -> None:
+        if jax.process_index() != 0:
+            return
+        trained = LoadedExtractor(extractor, params["extractor"], teacher.model, {}, (), workdir)
+        facts = {
+            "threshold_rule": "probability of `generated`, set beforehand",
+            "step": step,
+            "validation": numbers,
+            "alpha": config.alpha,
+            "training_data": {
+                "images": config.data.images,
+                "photographs": sum(image.label == 0 for image in train),
+                "generated": sum(image.label == 1 for image in train),
+            },
+        }
+        save_detector(
+            workdir / "detector",
+            "binary",
+            config.threshold,
+            trained,
+            {"head": params["head"]},
+            facts,
+        )
+
+    stage = Stage(
+        state=initial_state(init_params(extractor, jax.random.key(config.seed)), optimizer),
+        frozen=teacher.params,
+        step=map_train_step(
+            make_loss(extractor, config.alpha, config.data.patches), optimizer, mesh
+        ),
+        mesh=mesh,
+        data=labelled_batches(
+            train,
+            config.data.augmentation,
+            config.batch_size,
+            config.seed,
+            config.data.threads,
+            jax.process_index(),
+            jax.process_count(),
+        ),
+        evaluate=_evaluator(extractor, validation, config.threshold),
+        export=export,
+        keep_best=True,
+    )
+    fit(stage, config, workdir)

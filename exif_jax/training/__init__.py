@@ -1,0 +1,1 @@
+"""Training: the step, its mapping over devices, the loop, checkpoints, runs."""

@@ -1,0 +1,105 @@
+"""The curves of a run, drawn from its metrics.jsonl."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from data_pipelines.errors import UserError
+from exif_jax.figures import COLOURS, LINES, STYLE, finish, save
+
+# Validation metrics, one panel for each family; TAG stands for any tag.
+_FAMILIES = {
+    "concordance/TAG": "concordance of ranked tags (chance 0.5)",
+    "balanced_accuracy/TAG": "balanced accuracy of categorical tags",
+    "detection": "detection",
+}
+_DETECTION = ("auroc", "average_precision", "accuracy", "false_positive_rate")
+
+
+def training_curves(metrics_path: Path, out: Path) -> Path:
+    """Draws the metrics of a run over its steps.
+
+    First panel: training and validation loss. Then one for each family of validation metrics that
+    the run has: `concordance/TAG`, `balanced_accuracy/TAG` (the mean over tags in bold), and the
+    detection metrics.
+
+    Args:
+        metrics_path: metrics.jsonl of a run; a last line cut short by a crash is left out.
+        out: the PNG to write.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: the file is absent or has no complete line.
+    """
+    lines = _read_metrics(metrics_path)
+    validation = [line for line in lines if line["split"] == "validation"]
+    names = sorted({name for line in validation for name in line})
+    families = {family: [name for name in names if _family(name) == family] for family in _FAMILIES}
+    families = {family: members for family, members in families.items() if members}
+    with mpl.rc_context(STYLE):
+        panels = 1 + len(families)
+        figure = Figure(figsize=(8.5, 2.9 * panels), layout="constrained")
+        loss, *others = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+        for split, colour, marker in (
+            ("train", COLOURS[5], None),
+            ("validation", COLOURS[1], "o"),
+        ):
+            chosen = [line for line in lines if line["split"] == split]
+            _draw(loss, chosen, "loss", split, color=colour, marker=marker, markersize=3)
+        loss.set_ylabel("loss")
+        finish(loss)
+        for panel, (family, members) in zip(others, families.items(), strict=True):
+            tags = [name for name in members if not name.endswith("/mean")]
+            for index, name in enumerate(tags):
+                colour, style = LINES[index % len(LINES)]
+                _draw(panel, validation, name, _label(name), color=colour, linestyle=style)
+            for name in set(members) - set(tags):
+                _draw(panel, validation, name, _label(name), color="0.4", linewidth=3.5, alpha=0.6)
+            panel.set(title=f"validation: {_FAMILIES[family]}", ylim=(-0.02, 1.02))
+            finish(panel)
+        figure.get_axes()[-1].set_xlabel("step")
+    return save(figure, out)
+
+
+def _family(name: str) -> str | None:
+    if name in _DETECTION:
+        return "detection"
+    family = f"{name.partition('/')[0]}/TAG"
+    return family if family in _FAMILIES else None
+
+
+def _label(name: str) -> str:
+    return name.partition("/")[2] or name.replace("_", " ")
+
+
+def _draw(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str, label: str, **kw: Any) -> None:
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    if points:
+        steps, values = zip(*points, strict=True)
+        # A single point is no line.
+        kw["marker"] = kw.get("marker") or ("o" if len(points) == 1 else None)
+        axes.plot(steps, values, label=label, **kw)
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); is this a run?") from error
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            if number < len(texts):
+                raise UserError(f"{path}: line {number} is not JSON ({error})") from error
+    if not lines:
+        raise UserError(f"{path}: holds no metrics yet")
+    return lines

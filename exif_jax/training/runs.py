@@ -1,0 +1,140 @@
+"""A run's directory: its configuration, its metrics, its log."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+from tensorboardX import SummaryWriter
+
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, write_json, write_text
+from exif_jax.config import flat, to_json
+
+# Fields that may change between the parts of one run without changing what it computes.
+_FREE = {"steps", "data.threads"}
+
+
+def open_run(workdir: Path, config: Any, kind: str) -> None:
+    """Makes the workdir a run of this configuration, or checks that it already is one.
+
+    Args:
+        workdir: created if needed.
+        config: of the run; written to config.json.
+        kind: name of the stage.
+
+    Raises:
+        UserError: the workdir holds another run, or files that are no run.
+    """
+    if jax.process_index() == 0:
+        _open_run(workdir, {"stage": kind, **to_json(config)})
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("open_run")
+
+
+def _open_run(workdir: Path, wanted: dict[str, Any]) -> None:
+    path = workdir / "config.json"
+    if path.exists():
+        old, new = flat(read_json(path)), flat(wanted)
+        free = _FREE if new.get("optimizer.schedule") != "cosine" else _FREE - {"steps"}
+        differing = [
+            f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+            for name in sorted(old | new)
+            if old.get(name) != new.get(name) and name not in free
+        ]
+        if differing:
+            raise UserError(
+                f"{workdir} holds another run ({'; '.join(differing)}): choose another --workdir, "
+                "or give that run's configuration to continue it"
+            )
+    elif workdir.is_dir() and any(workdir.iterdir()):
+        raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, wanted)
+    _log_to_file(workdir / "log.txt")
+
+
+def _log_to_file(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    package = logging.getLogger("exif_jax")
+    for old in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
+        package.removeHandler(old)
+        old.close()
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+
+
+def log_to_terminal() -> None:
+    """Shows the project's messages on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("exif_jax", "data_pipelines"):
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).propagate = False  # other libraries' handlers would repeat them
+
+
+class MetricsLog:
+    """metrics.jsonl and TensorBoard events of a run; only the first process writes.
+
+    A line is {"step", "split", name: number, ...}. Opening it at a step drops the lines after that
+    step, which a continued run is about to write again.
+    """
+
+    def __init__(self, workdir: Path, step: int) -> None:
+        """Opens the log of a run that continues after `step`."""
+        self._path = workdir / "metrics.jsonl"
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        self._rows = [row for row in map(_row, lines) if row is not None and row["step"] <= step]
+        self._writes = jax.process_index() == 0
+        if self._writes:
+            write_text(self._path, "".join(json.dumps(row) + "\n" for row in self._rows))
+            self._file = self._path.open("a")
+            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, split: str, numbers: dict[str, float]) -> None:
+        """Adds one line, and the same numbers to TensorBoard."""
+        row = {"step": step, "split": split, **numbers}
+        self._rows.append(row)
+        if self._writes:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+            for name, value in numbers.items():
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def lowest(self, split: str, name: str) -> float | None:
+        """Smallest value so far, or None."""
+        values = [row[name] for row in self._rows if row["split"] == split and name in row]
+        return min(values, default=None)
+
+    def last_step(self, split: str) -> int:
+        """Of the lines so far; 0 if there are none."""
+        return max((row["step"] for row in self._rows if row["split"] == split), default=0)
+
+    def flush(self) -> None:
+        """Brings everything written so far to the disk."""
+        if self._writes:
+            os.fsync(self._file.fileno())
+            self._board.flush()
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writes:
+            self._file.close()
+            self._board.close()
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None for one cut short by a crash."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return row

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipelines.errors import UserError
+from data_pipelines.prepare import plan as plan_module
+from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder
+from data_pipelines.prepare.options import Options
+from data_pipelines.prepare.plan import make_plan
+
+PART = 7  # photos in a part
+
+
+def catalogue_of(photos: list[tuple[int, int, int, int]]) -> Catalogue:
+    """A catalogue from (id, camera, minute, windows) of each photo."""
+    builder = CatalogueBuilder()
+    for i, (photo, camera, minute, windows) in enumerate(photos):
+        builder.add_photo(
+            photo=photo,
+            camera=f"Camera {camera}",
+            seconds=60.0 * minute,
+            digest=1,
+            num_windows=windows,
+            size_differs=False,
+            part=i // PART,
+            values={"Make": f"Maker {camera}", "ISO": 100.0},
+            skipped_windows={"flat": 1},
+        )
+    return builder.build()
+
+
+PHOTOS = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 4), st.integers(0, 500), st.integers(1, 5)),
+    min_size=1,
+    max_size=80,
+)
+
+
+@given(PHOTOS, st.sampled_from(["photo", "camera"]), st.integers(1, 20), st.booleans())
+def test_every_photo_is_in_one_shard_and_nothing_crosses_the_split(
+    photos: list[tuple[int, int, int, int]], split_by: str, per_shard: int, keep_copies: bool
+) -> None:
+    reject = tuple(set(Options().reject) - ({"duplicate"} if keep_copies else set()))
+    options = Options(
+        validation_fraction=0.3,
+        split_by=split_by,
+        reject=reject,  # type: ignore[arg-type]
+    )
+    catalogue = catalogue_of(photos)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_module, "WINDOWS_PER_SHARD", per_shard)
+        try:
+            plan = make_plan(catalogue, options, coded=False)
+        except UserError as error:
+            assert "none can be held out" in str(error)
+            return
+    # Where a shard says that its photos are.
+    first = {}
+    for part, number, group in np.concatenate([shard.photos for shard in plan.shards]).tolist():
+        first[part * PART + number] = group
+    ids = [photo[0] for photo in photos]
+    expected = set(range(len(photos))) if keep_copies else {ids.index(photo) for photo in ids}
+    assert first.keys() == expected
+    assert sum(len(shard.photos) for shard in plan.shards) == len(expected)
+    assert [first[i] for i in sorted(expected)] == plan.group.tolist()
+    sides = [
+        {group for s in plan.shards if s.split == split for group in s.photos[:, 2].tolist()}
+        for split in ("train", "validation")
+    ]
+    assert not sides[0] & sides[1]
+    assert 0 < plan.heldout.sum() < len(plan.heldout)
+    if split_by == "camera":
+        cameras = plan.catalogue.camera
+        assert not set(cameras[plan.heldout].tolist()) & set(cameras[~plan.heldout].tolist())
+    for split in ("train", "validation"):
+        shards = [shard for shard in plan.shards if shard.split == split]
+        assert [shard.index for shard in shards] == list(range(len(shards)))
+        assert {shard.num_shards for shard in shards} <= {len(shards)}
+        assert all(len(shard.photos) for shard in shards)
+
+
+def test_classes_come_from_the_training_side() -> None:
+    catalogue = catalogue_of([(i, i % 5, 100 * i, 1) for i in range(50)])
+    plan = make_plan(catalogue, Options(split_by="camera", validation_fraction=0.4), coded=False)
+    makes = next(target for target in plan.targets if target.name == "Make").classes
+    seen = {f"Maker {code}" for code in range(5)}
+    held = {
+        catalogue.cameras[code].replace("Camera", "Maker")
+        for code in plan.catalogue.camera[plan.heldout].tolist()
+    }
+    assert held
+    assert set(makes) == (seen - held) | {"other"}
+
+
+def test_columns_keep_what_was_added() -> None:
+    catalogue = catalogue_of([(9, 1, 5, 3), (4, 0, 6, 2)])
+    assert catalogue.photo.tolist() == [9, 4]
+    assert [catalogue.cameras[code] for code in catalogue.camera] == ["Camera 1", "Camera 0"]
+    assert catalogue.values["ISO"].tolist() == [100.0, 100.0]
+    assert np.isnan(catalogue.values["FNumber"]).all()
+    assert [catalogue.words["Make"][code] for code in catalogue.values["Make"]] == [
+        "Maker 1",
+        "Maker 0",
+    ]
+    assert catalogue.values["Flash"].tolist() == [-1, -1]
+    assert catalogue.skipped_windows == {"flat": 2}
+    more = catalogue.with_rejects("duplicate", [(f"{i}.jpg", "a copy") for i in range(9)])
+    assert more.rejects == {"duplicate": 9}
+    assert len(more.examples["duplicate"]) == 5
+    assert not catalogue.rejects

@@ -1,0 +1,74 @@
+"""Pretext stage: what missing tags do to the loss and to the validation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines.targets import Target
+from exif_jax.stages.pretext import pretext_losses, validation_metrics
+from exif_jax.training.mapping import SHARDED, data_mesh, over_devices, shard
+
+TARGETS = (
+    Target("ISO", "ranked"),
+    Target("Make", "categorical", ("Norden", "Kestrel", "other")),
+    Target("FocalLength", "ranked"),
+    Target("Flash", "categorical", ("on", "off")),
+)
+PHOTOS = 8
+
+
+def outputs_and_labels():
+    """FocalLength and Flash are missing everywhere; ISO and Make are predicted perfectly."""
+    labels = np.full((PHOTOS, 4), np.nan, np.float32)
+    labels[:, 0] = np.arange(PHOTOS)
+    labels[:6, 1] = [0, 1, 2, 0, 1, 1]
+    outputs = {
+        "ISO": np.arange(PHOTOS, dtype=np.float32),
+        "Make": 9 * np.eye(3, dtype=np.float32)[np.nan_to_num(labels[:, 1]).astype(int)],
+        "FocalLength": np.arange(PHOTOS, dtype=np.float32)[::-1].copy(),
+        "Flash": np.zeros((PHOTOS, 2), np.float32),
+    }
+    return outputs, labels
+
+
+@pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
+def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
+    outputs, labels = outputs_and_labels()
+    mesh = data_mesh()
+
+    def losses_and_gradients(outputs, labels):
+        groups = jnp.arange(len(labels)) + 100 * jax.lax.axis_index("data")
+
+        def total(outputs):
+            parts = pretext_losses(outputs, labels, groups, TARGETS, pairing, "bce")
+            return sum(parts.values()), parts
+
+        gradients, parts = jax.grad(total, has_aux=True)(outputs)
+        return gradients, {name: part[None] for name, part in parts.items()}
+
+    mapped = over_devices(losses_and_gradients, mesh, (SHARDED, SHARDED), SHARDED)
+    gradients, parts = mapped(shard(outputs, mesh), shard(labels, mesh))
+    for name in ("FocalLength", "Flash"):
+        assert np.asarray(parts[name]).sum() == 0
+        assert not np.asarray(gradients[name]).any()
+    assert np.asarray(parts["ISO"]).sum() > 0 and np.asarray(gradients["ISO"]).any()
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((gradients, parts)))
+
+
+def test_validation_has_no_value_for_a_tag_without_any_photo():
+    outputs, labels = outputs_and_labels()
+    numbers = validation_metrics(outputs, labels, np.arange(PHOTOS), TARGETS)
+    assert numbers["concordance/ISO"] == numbers["concordance/mean"] == 1
+    assert numbers["balanced_accuracy/Make"] == numbers["balanced_accuracy/mean"] == 1
+    assert numbers["count/ISO"] == PHOTOS * (PHOTOS - 1) / 2 and numbers["count/Make"] == 6
+    for name in ("FocalLength", "Flash"):
+        assert numbers[f"count/{name}"] == 0
+        assert not any(key.endswith(name) and not key.startswith("count") for key in numbers)
+    assert np.isfinite(list(numbers.values())).all()
+
+
+def test_photos_of_one_burst_are_not_compared():
+    outputs, labels = outputs_and_labels()
+    numbers = validation_metrics(outputs, labels, np.zeros(PHOTOS, int), TARGETS)
+    assert numbers["count/ISO"] == 0 and "concordance/mean" not in numbers

@@ -1,0 +1,124 @@
+"""The training loop on a toy stage: non-finite losses, the best export, unreadable files."""
+
+import json
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from data_pipelines.errors import UserError
+from exif_jax.config import PretextConfig
+from exif_jax.training.checkpoints import Checkpoints
+from exif_jax.training.loop import Stage, fit
+from exif_jax.training.mapping import data_mesh, replicate
+from exif_jax.training.step import initial_state, map_train_step
+
+MESH = data_mesh(jax.devices()[:1])
+
+
+def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
+    """Fits a number to 1; `losses` are the validation losses it will report, in turn."""
+
+    def loss_fn(params, frozen, batch, key):
+        loss = jnp.mean((params["x"] - batch["target"]) ** 2)
+        return loss, {}
+
+    def load(index):
+        target = np.float32(np.nan if index == poison else 1)
+        return {
+            "target": target,
+            "path": f"{index}.jpg",
+            "error": "cut short" if index == 1 else "",
+        }
+
+    optimizer = optax.sgd(steps_lr)
+    return Stage(
+        state=initial_state({"x": jnp.zeros(())}, optimizer),
+        frozen={},
+        step=map_train_step(loss_fn, optimizer, MESH),
+        mesh=MESH,
+        data=grain.MapDataset.range(1000).map(load).to_iter_dataset().batch(2),
+        evaluate=lambda params: {"loss": losses.pop(0)},
+        export=lambda params, step, numbers: exported.append((step, float(params["x"]))),
+        keep_best=keep_best,
+    )
+
+
+def schedule(steps):
+    return PretextConfig(steps=steps, log_every=1, eval_every=2, checkpoint_every=3)
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_nan_stops_with_step_and_files_and_leaves_the_checkpoint(tmp_path):
+    exported = []
+    stage = toy_stage([1.0] * 9, exported, poison=9)  # in the fifth batch of two
+    with pytest.raises(UserError, match=r"nan at step 5 on the batch of 8\.jpg, 9\.jpg"):
+        fit(stage, schedule(20), tmp_path)
+    report = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert (report["step"], report["files"]) == (5, ["8.jpg", "9.jpg"])
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.latest() == 3
+    state = checkpoints.restore(3, replicate(toy_stage([], []).state, MESH), iter(stage.data))
+    checkpoints.close()
+    assert np.isfinite(state.params["x"])
+    assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
+
+
+def test_only_better_validation_losses_are_exported(tmp_path):
+    exported = []
+    fit(toy_stage([3.0, 4.0, 2.0, 2.5], exported, keep_best=True), schedule(8), tmp_path)
+    assert [step for step, _ in exported] == [2, 6]
+
+
+def test_best_so_far_is_remembered_by_a_continued_run(tmp_path):
+    exported = []
+    fit(toy_stage([3.0, 1.0], exported, keep_best=True), schedule(4), tmp_path)
+    fit(toy_stage([2.0, 0.5], exported, keep_best=True), schedule(8), tmp_path)
+    assert [step for step, _ in exported] == [2, 4, 8]
+
+
+def test_without_keep_best_every_checkpoint_is_exported(tmp_path):
+    exported = []
+    fit(toy_stage([1.0] * 4, exported), schedule(7), tmp_path)
+    assert [step for step, _ in exported] == [3, 6, 7]
+
+
+def test_a_run_in_two_parts_is_a_run_in_one(tmp_path):
+    for steps in (3, 7):
+        fit(toy_stage([1.0] * 4, []), schedule(steps), tmp_path / "parts")
+    fit(toy_stage([1.0] * 4, []), schedule(7), tmp_path / "whole")
+    train = [
+        [row for row in rows(tmp_path / name) if row["split"] == "train"]
+        for name in ("parts", "whole")
+    ]
+    assert train[0] == train[1]
+
+
+def test_lines_after_the_checkpoint_and_torn_lines_are_written_again(tmp_path):
+    fit(toy_stage([1.0] * 4, []), schedule(3), tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "split": "train", "loss": 9.0}\n{"step": 5, "spl')
+    fit(toy_stage([1.0] * 4, []), schedule(5), tmp_path)
+    losses = {row["step"]: row["loss"] for row in rows(tmp_path) if row["split"] == "train"}
+    assert sorted(losses) == [1, 2, 3, 4, 5]
+    assert losses[4] < 1
+
+
+def test_unreadable_files_are_listed_once(tmp_path):
+    fit(toy_stage([1.0] * 9, []), schedule(4), tmp_path)
+    listed = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert listed == [{"path": "1.jpg", "reason": "cut short"}]
+
+
+def test_no_steps_export_the_untrained_parameters(tmp_path):
+    exported = []
+    fit(toy_stage([1.0], exported), schedule(0), tmp_path)
+    fit(toy_stage([], exported), schedule(0), tmp_path)  # finished: evaluates nothing
+    assert exported == [(0, 0.0)]
+    assert (tmp_path / "curves.png").stat().st_size > 1000
