@@ -5,10 +5,11 @@ imports and from plugins, which the user names. No module is imported because a 
 """
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from data_pipelines.errors import UserError
 
@@ -60,9 +61,7 @@ class Registry(Generic[T]):
         Raises:
             UserError: the name is unknown, or a plugin cannot be found.
         """
-        if name not in self._kinds:
-            _import_plugins()
-        if name not in self._kinds:
+        if name not in self:
             raise UserError(
                 f"{self._what} {name!r} is not known; known are {', '.join(self.names())}. "
                 f"One of your own: name the module that registers it in {PLUGINS_VARIABLE}, and "
@@ -70,13 +69,20 @@ class Registry(Generic[T]):
             )
         return self._kinds[name]
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a name is known, if need be after importing the plugins."""
+        if name not in self._kinds:
+            _import_plugins()
+        return name in self._kinds
+
     def names(self) -> tuple[str, ...]:
         """Returns the names known by now, those that come with the program first."""
         return tuple(self._kinds)
 
 
-def _definition(kind: object) -> object:
+def _definition(kind: Any) -> object:
     """Where a class or function was written; anything else stands for itself."""
+    kind = inspect.unwrap(kind)
     name = getattr(kind, "__qualname__", "<lambda>")
     return kind if "<lambda>" in name else (getattr(kind, "__module__", ""), name)
 
