@@ -29,8 +29,7 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_json
 from data_pipelines.images import decode_image
-from data_pipelines.records import open_records, record_values
-from data_pipelines.targets import encode_targets
+from data_pipelines.records import open_records
 from exif_jax.detection.detectors import load_detector
 from exif_jax.training.curves import training_curves
 
@@ -90,10 +89,7 @@ def pretext_rows(work: Path) -> list[dict[str, Any]]:
         for name in ("untrained", "trained")
     }
     records = open_records(work / "records_original")
-    source = records.source("validation")
-    labels = np.stack(
-        [encode_targets(record_values(source[i]), records.targets) for i in range(len(source))]
-    )
+    labels = records.labels("validation")
     rows = []
     for column, target in enumerate(records.targets):
         categorical = target.kind == "categorical"
@@ -181,8 +177,8 @@ def check_splits(work: Path) -> None:
     """Raises unless both conditions hold out the same photographs."""
     held = []
     for condition in CONDITIONS:
-        source = open_records(work / f"records_{condition}").source("validation")
-        held.append({source[i]["path"].decode().rpartition(".")[0] for i in range(len(source))})
+        columns = open_records(work / f"records_{condition}").columns("validation")
+        held.append({path.rpartition(".")[0] for path in columns.path})
     if held[0] != held[1]:
         raise UserError("the two conditions hold out different photographs")
 

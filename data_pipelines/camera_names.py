@@ -28,6 +28,7 @@ MAKERS: Final[dict[str, str]] = {
     "agfaphoto": "Agfa",  # licensed the name
     "aiptek": "Aiptek",
     "alcatel": "Alcatel",
+    "apeman": "APEMAN",
     "apple": "Apple",
     "arashi vision": "Insta360",  # Insta360's company
     "asahi": "Pentax",  # Asahi Optical, Pentax's former company name

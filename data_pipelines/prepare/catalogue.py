@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from data_pipelines.columns import Texts
 from data_pipelines.tags import TAGS
 
 EXAMPLES: Final = 5
@@ -85,26 +86,13 @@ _COLUMNS: Final = {
 """Plain columns and the type codes they are gathered with."""
 
 
-class _Words:
-    """Gives every new text the next index; "" has -1."""
-
-    def __init__(self) -> None:
-        self.index: dict[str, int] = {}
-
-    def __call__(self, text: str) -> int:
-        return self.index.setdefault(text, len(self.index)) if text else -1
-
-
 class CatalogueBuilder:
     """Gathers a catalogue photo by photo."""
 
     def __init__(self) -> None:
         self._columns: dict[str, Any] = {name: array(code) for name, code in _COLUMNS.items()}
-        self._values: dict[str, Any] = {
-            tag.name: array("d" if tag.kind == "ranked" else "i") for tag in TAGS
-        }
-        self._words = {t.name: _Words() for t in TAGS if t.kind == "categorical"}
-        self._cameras = _Words()
+        self._values = {tag.name: tag.column() for tag in TAGS}
+        self._cameras = Texts()
         self._skipped: Counter[str] = Counter()
         self._rejects: Counter[str] = Counter()
         self._examples: dict[str, list[tuple[str, str]]] = {}
@@ -125,7 +113,6 @@ class CatalogueBuilder:
         """Adds a photo; see `Catalogue` for the arguments."""
         row = {
             "photo": photo,
-            "camera": self._cameras(camera),
             "seconds": float("nan") if seconds is None else seconds,
             "digest": digest,
             "num_windows": num_windows,
@@ -134,12 +121,9 @@ class CatalogueBuilder:
         }
         for name, value in row.items():
             self._columns[name].append(value)
-        for tag in TAGS:
-            number = values.get(tag.name)
-            if tag.kind == "ranked":
-                self._values[tag.name].append(float("nan") if number is None else float(number))
-            else:
-                self._values[tag.name].append(self._words[tag.name](str(number or "")))
+        self._cameras.append(camera)
+        for name, column in self._values.items():
+            column.append(values.get(name))
         self._skipped.update(skipped_windows)
 
     def add_reject(self, reason: str, name: str, detail: str, skipped: Mapping[str, int]) -> None:
@@ -154,11 +138,14 @@ class CatalogueBuilder:
         """Returns the catalogue."""
         columns = {name: np.array(column) for name, column in self._columns.items()}
         columns["size_differs"] = columns["size_differs"].astype(bool)
+        columns["camera"] = self._cameras.build()
         return Catalogue(
             **columns,
-            values={name: np.array(column) for name, column in self._values.items()},
-            cameras=tuple(self._cameras.index),
-            words={name: tuple(words.index) for name, words in self._words.items()},
+            values={name: column.build() for name, column in self._values.items()},
+            cameras=self._cameras.words,
+            words={
+                n: column.words for n, column in self._values.items() if isinstance(column, Texts)
+            },
             skipped_windows=self._skipped,
             rejects=self._rejects,
             examples=self._examples,

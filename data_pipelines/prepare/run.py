@@ -30,9 +30,8 @@ from data_pipelines.prepare.sidecars import Entry, Sidecars, load_sidecars
 from data_pipelines.prepare.sidecars.sdaie import TENSOR_SUFFIX
 from data_pipelines.prepare.sources import find_items
 from data_pipelines.prepare.workspace import Workspace, put_json, putting
-from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE, write_description
-from data_pipelines.tags import TAGS
-from data_pipelines.targets import targets_to_json
+from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE
+from data_pipelines.targets import RELEASED, targets_to_json
 
 DEFAULT_WORKERS: Final = os.cpu_count() or 1
 REJECTS_FILE: Final = "rejects.jsonl"
@@ -101,7 +100,7 @@ def _prepare(
     if unwritten:
         engine.make_shards(workspace, unwritten)
     describe(workspace, command, plan, sidecars, workspace.out)
-    write_description(workspace.out, shards.shard_sizes(workspace, plan.shards))
+    shards.finish(workspace, plan.shards)
     put_json(workspace.out / PREPARE_FILE, command)
     workspace.leave()
     return load_report(workspace.out)
@@ -163,7 +162,7 @@ def _entries(sidecars: Sidecars, items: Sequence[Item]) -> dict[str, Entry]:
     """Returns what is known of each photo. Where labels are coded, no photo has others."""
     if not sidecars.coded:
         return sidecars.entries
-    nothing = Entry({}, (None,) * len(TAGS))
+    nothing = Entry({}, (None,) * len(RELEASED))
     return {item.name: sidecars.entries.get(item.name, nothing) for item in items}
 
 

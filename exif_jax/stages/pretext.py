@@ -1,6 +1,6 @@
 """Pretext stage: learn features of photographs from their EXIF tags."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import cast, get_args
@@ -176,31 +176,22 @@ def _evaluator(
     """Validation on whole held-out photos: outputs averaged over each photo's windows."""
     functions = feature_functions(extractor, data_mesh(jax.local_devices()))
     heads = jax.jit(partial(apply, PretextHeads(targets)))
-    source = records.source("validation")
+    source, columns = records.source("validation"), records.columns("validation")
+    labels = records.labels("validation")
 
     def evaluate(params: Params) -> dict[str, float]:
-        labels, groups, photos = [], [], []
-
-        def images() -> Iterator[np.ndarray]:
-            for index in tqdm(range(len(source)), desc="validation", leave=False, disable=None):
-                window = records.decode(source[index])
-                labels.append(window["targets"])
-                groups.append(window["group"])
-                photos.append(window["photo"])
-                yield window["image"]
-
+        rows = tqdm(range(len(source)), desc="validation", leave=False, disable=None)
+        images = (records.decode(source[index])["image"] for index in rows)
         local = replicate(params, functions.mesh)
-        features = extract_features(functions, local["extractor"], images())
-        _, first, photo = np.unique(photos, return_index=True, return_inverse=True)
+        features = extract_features(functions, local["extractor"], images)
+        _, first, photo = np.unique(columns.photo, return_index=True, return_inverse=True)
         windows = np.bincount(photo)
         outputs = {}
         for name, out in heads(local["heads"], features).items():
             sums = np.zeros((len(first), *out.shape[1:]), np.float32)
             np.add.at(sums, photo, np.asarray(out))
             outputs[name] = sums / windows.reshape(-1, *(1,) * (sums.ndim - 1))
-        return validation_metrics(
-            outputs, np.stack(labels)[first], np.stack(groups)[first], targets
-        )
+        return validation_metrics(outputs, labels[first], columns.group[first], targets)
 
     return evaluate
 

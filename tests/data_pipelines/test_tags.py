@@ -14,6 +14,8 @@ from data_pipelines.tags import (
     FOCAL_LENGTHS,
     OTHER,
     TAGS,
+    CategoricalTag,
+    RankedTag,
     Rational,
     parse_tags,
     to_number,
@@ -230,11 +232,13 @@ def test_the_documentation_has_every_row_of_the_tables() -> None:
         _, kind, unit, sources, classes = rows[tag.name]
         assert kind == tag.kind
         assert unit == tag.unit
-        fields = [f"`{source.field}` {source.low:g} to {source.high:g}" for source in tag.sources]
-        assert sources == ("; ".join(fields) or f"`{tag.name}`")
-        if tag.kind == "ranked":
+        if isinstance(tag, RankedTag):
+            fields = [f"`{s.field}` {s.low:g} to {s.high:g}" for s in tag.sources]
+            assert sources == "; ".join(fields)
             assert not classes
             continue
+        assert isinstance(tag, CategoricalTag)
+        assert sources == f"`{tag.name}`"
         most = f"the {tag.frequent} most frequent"
         words = ", ".join(tag.words) or most
         some = f"{most} of " if len(tag.words) > tag.frequent else ""

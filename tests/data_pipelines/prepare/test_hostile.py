@@ -45,7 +45,7 @@ def check_all_accounted_for(folder: Path, files: dict[str, bytes]) -> dict[str, 
         report = prepare([photos], folder / "out", STRICT, workers=2)
     records = open_records(folder / "out")
     used = {
-        source[i]["path"].decode()
+        source[i]["path"]
         for source in map(records.source, records.splits)
         for i in range(len(source))
     }
