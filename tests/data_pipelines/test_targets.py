@@ -18,6 +18,11 @@ from data_pipelines.targets import (
 )
 
 PUBLISHED_SIZES = {1: 7, 5: 6, 6: 4, 9: 6, 10: 4, 11: 2, 13: 5}
+PUBLISHED = (
+    *("FNumber", "Make", "ExposureTime", "ISO", "FocalLength", "Model", "Flash"),
+    *("MaxApertureValue", "ExposureBiasValue", "MeteringMode", "ExposureMode", "WhiteBalance"),
+    *("BrightnessValue", "SceneCaptureType"),
+)
 CODED = [2.8, 6, 0.01, 200.0, 50.0, 0, 3, 4.0, -1.0, 5, 3, 1, 7.5, 4]
 
 
@@ -140,6 +145,7 @@ def test_coded_labels_come_back_as_the_same_numbers() -> None:
     targets = coded_targets()
     sizes = {i: target.size for i, target in enumerate(targets) if target.kind == "categorical"}
     assert sizes == PUBLISHED_SIZES
+    assert tuple(target.name for target in targets) == PUBLISHED
     values = coded_values(CODED)
     assert values["FNumber"] == 2.8
     assert values["Make"] == "class_6"
