@@ -278,26 +278,26 @@ new, before = open_records(out), open_records(old)
 source = before.source("train")
 batch = next(iter(record_batches(new, "train", 2, 0, 1)))
 earlier = next(iter(record_batches(before, "train", 2, 0, 1)))
-distances = new.columns("train").values["SubjectDistance"]
+energies = new.columns("train").values["FlashEnergy"]
 rows = {path: i for i, path in enumerate(new.columns("train").path)}
 print(json.dumps({
     "tags": [tag.name for tag in TAGS],
-    "parsed": parse_tags({"SubjectDistance": Rational(3, 2)}),
-    "reported": report["tags"]["SubjectDistance"],
+    "parsed": parse_tags({"FlashEnergy": Rational(3, 2)}),
+    "reported": report["tags"]["FlashEnergy"],
     "targets": [target.name for target in new.targets],
     "labels": sorted(np.concatenate([new.labels(s)[:, 0] for s in new.splits]).tolist()),
     "batch": [float(x) for x in batch["targets"][:, 0]],
-    "expected": [float(distances[rows[path]]) for path in batch["path"]],
+    "expected": [float(energies[rows[path]]) for path in batch["path"]],
     "old_targets": [target.name for target in before.targets],
-    "old_record": repr(source[0]["tags"]["SubjectDistance"]),
-    "old_column": [repr(float(x)) for x in before.columns("train").values["SubjectDistance"]],
+    "old_record": repr(source[0]["tags"]["FlashEnergy"]),
+    "old_column": [repr(float(x)) for x in before.columns("train").values["FlashEnergy"]],
     "old_labels": before.labels("train").tobytes().hex(),
     "old_batch": list(earlier["targets"].shape),
     "coded_targets": [[t.name, t.kind, len(t.classes)] for t in coded_targets()],
     "coded": coded_values(json.loads(sys.stdin.read())),
 }))
 """
-NEW_ROW = '    _ranked("SubjectDistance", "m", Source("SubjectDistance", 0.01, 1000)),\n'
+NEW_ROW = '    _ranked("FlashEnergy", "BCPS", Source("FlashEnergy", 0.01, 1000)),\n'
 
 
 @pytest.mark.parametrize("indexed", [True, False])
@@ -305,8 +305,8 @@ def test_one_row_adds_a_ranked_tag(
     make_photo: Callable[..., Path], tmp_path: Path, indexed: bool
 ) -> None:
     for i in range(6):
-        distance = {piexif.ExifIFD.SubjectDistance: (i + 1, 2)}
-        make_photo(f"photos/{i}.jpg", time=f"2022:05:0{i + 1} 10:00:00", seed=i, camera=distance)
+        energy = {piexif.ExifIFD.FlashEnergy: (i + 1, 2)}
+        make_photo(f"photos/{i}.jpg", time=f"2022:05:0{i + 1} 10:00:00", seed=i, camera=energy)
     old = tmp_path / "old"
     prepare([tmp_path / "photos"], old, Options(validation_fraction=0.3), workers=1)
     if not indexed:
@@ -332,8 +332,8 @@ def test_one_row_adds_a_ranked_tag(
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     names = [tag.name for tag in TAGS]
-    assert said["tags"] == said["targets"] == ["SubjectDistance", *names]
-    assert said["parsed"] == {"SubjectDistance": 1.5}
+    assert said["tags"] == said["targets"] == ["FlashEnergy", *names]
+    assert said["parsed"] == {"FlashEnergy": 1.5}
     assert (said["reported"]["kind"], said["reported"]["max"]) == ("ranked", 3.0)
     assert said["labels"] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
     assert said["batch"] == said["expected"]

@@ -156,10 +156,10 @@ def test_coded_labels_come_back_as_the_same_numbers() -> None:
 
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_missing_coded_labels_stay_missing(missing: float | None) -> None:
-    for i, tag in enumerate(TAGS):
+    for i, name in enumerate(PUBLISHED):
         coded: list[float | None] = [*CODED]
         coded[i] = missing
-        assert coded_values(coded).keys() == {t.name for t in TAGS} - {tag.name}
+        assert coded_values(coded).keys() == {*PUBLISHED} - {name}
     assert coded_values([missing] * 14) == {}
 
 
