@@ -50,9 +50,6 @@ class Texts:
         return tuple(self._index)
 
 
-Column = Numbers | Texts
-
-
 @dataclasses.dataclass(frozen=True)
 class Columns:
     """What the n windows of a split of records are, without their pixels.

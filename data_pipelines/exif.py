@@ -64,10 +64,10 @@ class Exif:
     """What was read from a file.
 
     Attributes:
-      raw: Raw values by EXIF name, wanted fields only.
-      digest: SHA-256 of the whole EXIF block, empty if there is none.
-      problem: Short code of what went wrong, empty if nothing did: "no_exif", "exif_too_large",
-        "damaged_exif" or a reason of `ImageError`.
+        raw: raw values by EXIF name, wanted fields only.
+        digest: SHA-256 of the whole EXIF block, empty if there is none.
+        problem: short code of what went wrong, empty if nothing did: "no_exif", "exif_too_large",
+            "damaged_exif" or a reason of `ImageError`.
     """
 
     raw: RawExif
@@ -80,9 +80,9 @@ class CaptureKey:
     """What tells whether two photos belong to one burst.
 
     Attributes:
-      camera: Canonical make and model; empty if neither is known.
-      seconds: Capture time by the camera's clock, in seconds from an arbitrary origin.
-      digest: SHA-256 of the EXIF block, for photos without a time.
+        camera: canonical make and model; empty if neither is known.
+        seconds: capture time by the camera's clock, in seconds from an arbitrary origin.
+        digest: SHA-256 of the EXIF block, for photos without a time.
     """
 
     camera: str
@@ -258,7 +258,7 @@ def _counts_are_sane(tiff: bytes) -> bool:
     piexif allocates what a count says before it looks at the data, gigabytes for a damaged count.
 
     Raises:
-      struct.error: A directory lies outside the block.
+        struct.error: a directory lies outside the block.
     """
     order = "<" if tiff[:2] == b"II" else ">"
     pending = list(struct.unpack_from(order + "L", tiff, 4))

@@ -124,11 +124,11 @@ def write_shard(path: Path, records: Iterable[Record]) -> tuple[int, Columns]:
     """Writes a shard, one record at a time.
 
     Args:
-      path: A local file.
-      records: In the form of `record_features`, images as the bytes of their files.
+        path: a local file.
+        records: in the form of `record_features`, images as the bytes of their files.
 
     Returns:
-      The bytes of the records, and what they say without their images.
+        The bytes of the records, and what they say without their images.
     """
     features = record_features()
     num_bytes = 0
@@ -150,8 +150,8 @@ def write_description(
     """Writes the files that describe the shards of a directory.
 
     Args:
-      directory: That holds the shards.
-      splits: By name, number and bytes of the records of each shard in order.
+        directory: that holds the shards.
+        splits: by name, number and bytes of the records of each shard in order.
     """
     infos = [
         tfds.core.SplitInfo(
@@ -177,8 +177,8 @@ class Records:
     """Prepared records, opened; small and picklable.
 
     Attributes:
-      directory: Where they are.
-      targets: What the model predicts, with the class vocabularies of the training photos.
+        directory: where they are.
+        targets: what the model predicts, with the class vocabularies of the training photos.
     """
 
     directory: Path
@@ -196,11 +196,11 @@ class Records:
         """Opens a split for random access.
 
         Returns:
-          A picklable source with `__len__` and `__getitem__` that many threads may use at once.
-          Items are raw records: the image still bytes.
+            A picklable source with `__len__` and `__getitem__` that many threads may use at once.
+            Items are raw records: the image still bytes.
 
         Raises:
-          UserError: There is no such split, or a file of it is missing.
+            UserError: there is no such split, or a file of it is missing.
         """
         builder = tfds.builder_from_directory(self.directory)
         if split not in builder.info.splits:
@@ -230,7 +230,7 @@ class Records:
         are read once, whole, and kept in memory.
 
         Raises:
-          UserError: There is no such split, or the index is damaged.
+            UserError: there is no such split, or the index is damaged.
         """
         if split not in self._read:
             source = self.source(split)
@@ -267,12 +267,12 @@ class Records:
         """Returns what is to be learned from each record of a split, encoded once.
 
         Args:
-          split: Its name.
-          encoders: For each of T columns the name of a tag, and what makes numbers of its values;
-            by default those of `targets`, see `targets.encode_values`.
+            split: its name.
+            encoders: for each of T columns the name of a tag, and what makes numbers of its values;
+                by default those of `targets`, see `targets.encode_values`.
 
         Returns:
-          float32 [n, T], NaN where missing.
+            float32 [n, T], NaN where missing.
         """
         columns = self.columns(split)
         if encoders is None:
@@ -324,7 +324,7 @@ def check_records(directory: Path | epath.Path) -> None:
     """Checks that a directory holds records this version can read.
 
     Raises:
-      UserError: It does not.
+        UserError: it does not.
     """
     if (directory / UNFINISHED).is_dir() and not (directory / PREPARE_FILE).is_file():
         raise UserError(
@@ -354,7 +354,7 @@ def open_records(directory: Path) -> Records:
     """Opens a directory that `exif-jax prepare` made.
 
     Raises:
-      UserError: It is none, it is damaged, or a newer version of the program made it.
+        UserError: it is none, it is damaged, or a newer version of the program made it.
     """
     directory = Path(directory)
     check_records(directory)

@@ -26,7 +26,7 @@ import numpy as np
 from etils import epy
 
 from data_pipelines.camera_names import normalise_make, normalise_model
-from data_pipelines.columns import Column, Numbers, Texts
+from data_pipelines.columns import Numbers, Texts
 from data_pipelines.errors import UserError
 
 with epy.lazy_imports():  # seconds, and who only reads EXIF does without
@@ -100,12 +100,12 @@ class Source:
     """One EXIF field that gives a ranked tag.
 
     Attributes:
-      field: EXIF name of the field.
-      low: Smallest plausible raw value; it also keeps `convert` from overflowing.
-      high: Largest plausible raw value.
-      unknown: Raw values that stand for "not known" although they lie in the range.
-      unknown_numerator: Numerator of a rational that stands for "not known".
-      convert: From the field's unit to the tag's.
+        field: EXIF name of the field.
+        low: smallest plausible raw value; it also keeps `convert` from overflowing.
+        high: largest plausible raw value.
+        unknown: raw values that stand for "not known" although they lie in the range.
+        unknown_numerator: numerator of a rational that stands for "not known".
+        convert: from the field's unit to the tag's.
     """
 
     field: str
@@ -158,7 +158,8 @@ class Tag(abc.ABC):
         unit: of its values; empty for words.
         kind: "ranked" (photos are ordered by it) or "categorical".
         missing: stands in records for a value that a photo lacks.
-        dtype: of a column of values.
+        dtype: of an array of values.
+        column: what gathers the values of many photos.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Tag(abc.ABC):
     kind: ClassVar[str]
     missing: ClassVar[Value]
     dtype: ClassVar[type]
+    column: ClassVar[type[Numbers | Texts]]
 
     @property
     @abc.abstractmethod
@@ -176,7 +178,6 @@ class Tag(abc.ABC):
     def parse(self, raw: RawExif) -> Value | None:
         """Returns the tag's value, None if missing; never raises."""
 
-    @abc.abstractmethod
     def classes(
         self, counts: Mapping[str, int], min_count: int, max_classes: int | None
     ) -> tuple[str, ...]:
@@ -187,6 +188,7 @@ class Tag(abc.ABC):
             min_count: photos from which on a word of an open vocabulary has a class of its own.
             max_classes: at most so many words of an open vocabulary do; None: the table's number.
         """
+        return ()
 
     @abc.abstractmethod
     def feature(self) -> Any:
@@ -195,10 +197,6 @@ class Tag(abc.ABC):
     @abc.abstractmethod
     def from_example(self, feature: Any) -> Value:
         """Reads a value from a feature of a tf.Example; `missing` where the feature is empty."""
-
-    @abc.abstractmethod
-    def column(self) -> Column:
-        """An empty column that gathers values of many photos."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,6 +211,7 @@ class RankedTag(Tag):
     kind = "ranked"
     missing = math.nan
     dtype = np.float32
+    column = Numbers
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -223,12 +222,6 @@ class RankedTag(Tag):
         """See `Tag`."""
         return next((v for s in self.sources if (v := s.read(raw)) is not None), None)
 
-    def classes(
-        self, counts: Mapping[str, int], min_count: int, max_classes: int | None
-    ) -> tuple[str, ...]:
-        """See `Tag`."""
-        return ()
-
     def feature(self) -> Any:
         """See `Tag`."""
         return np.float32
@@ -236,10 +229,6 @@ class RankedTag(Tag):
     def from_example(self, feature: Any) -> float:
         """See `Tag`."""
         return next(iter(feature.float_list.value), math.nan)
-
-    def column(self) -> Numbers:
-        """See `Tag`."""
-        return Numbers()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -263,6 +252,7 @@ class CategoricalTag(Tag):
     kind = "categorical"
     missing = ""
     dtype = object
+    column = Texts
 
     def parse(self, raw: RawExif) -> str | None:
         """See `Tag`."""
@@ -289,12 +279,7 @@ class CategoricalTag(Tag):
 
     def from_example(self, feature: Any) -> str:
         """See `Tag`."""
-        value: bytes = next(iter(feature.bytes_list.value), b"")
-        return value.decode()
-
-    def column(self) -> Texts:
-        """See `Tag`."""
-        return Texts()
+        return "".join(value.decode() for value in feature.bytes_list.value)
 
 
 def _ranked(name: str, unit: str, *sources: Source) -> RankedTag:
@@ -406,12 +391,13 @@ def parse_tags(raw: RawExif, *, focal_length: FocalLengthKind = "actual") -> dic
     """Returns the valid values of a photo by tag name; missing tags are left out.
 
     Args:
-      raw: Raw values by EXIF name.
-      focal_length: "actual": the tag FocalLength is the lens' own focal length; "35mm": that of
-        equal view on 35 mm film. Neither stands in for the other: they differ by the crop factor.
+        raw: raw values by EXIF name.
+        focal_length: "actual": the tag FocalLength is the lens' own focal length; "35mm": that of
+            equal view on 35 mm film. Neither stands in for the other, as they differ by the crop
+            factor.
 
     Raises:
-      UserError: `focal_length` is neither.
+        UserError: `focal_length` is neither.
     """
     if focal_length not in _TABLES:
         raise UserError(f"focal_length: {focal_length!r} is not {' or '.join(_TABLES)}")
