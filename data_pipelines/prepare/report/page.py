@@ -33,6 +33,7 @@ TAG_MEANINGS: Final[dict[str, str]] = {
     "BrightnessValue": "brightness of the scene that the camera measured, in stops",
     "SceneCaptureType": "scene programme, such as portrait or night",
 }
+"""What a tag tells, beside its name; it may be left out."""
 
 REMEDIES: Final[dict[str, str]] = {
     "no_exif": "Give the originals: messengers, web sites and editors remove EXIF. Where EXIF was "

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Any, Final
 from xml.etree import ElementTree
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def histogram(name: str, tag: Mapping[str, Any]) -> Markup:
     def show(value: float, _: object = None) -> str:
         return printable(format_value(value, tag["unit"]))
 
-    with matplotlib.rc_context(_STYLE):
+    with style.context(["default", _STYLE]):  # whatever the reader's own defaults are
         figure = Figure((WIDTH / 72, HEIGHT / 72))
         FigureCanvasAgg(figure)  # it measures the labels
         bars, box = figure.subplots(
@@ -154,14 +154,14 @@ def _inline(figure: Figure, label: str) -> Markup:
     figure.savefig(file, format="svg", metadata=nothing, transparent=True)
     elements = []
     for node in ElementTree.fromstring(file.getvalue()).iterfind(".//{*}g/*"):
-        kind, style = node.tag.rpartition("}")[2], node.get("style", "")
-        if kind == "path" and style != "fill: none":
+        kind, look = node.tag.rpartition("}")[2], node.get("style", "")
+        if kind == "path" and look != "fill: none":
             for colour, variable in _COLOURS.items():
-                style = style.replace(colour, variable)
+                look = look.replace(colour, variable)
             points = " ".join(node.get("d", "").split())
-            elements.append(Markup('<path d="{}" style="{}"/>').format(points, style))
+            elements.append(Markup('<path d="{}" style="{}"/>').format(points, look))
         if kind == "text":
-            anchor = re.search(r"text-anchor: (\w+)", style)
+            anchor = re.search(r"text-anchor: (\w+)", look)
             elements.append(
                 Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
                     node.get("x"), node.get("y"), anchor[1] if anchor else "start", node.text
