@@ -31,11 +31,10 @@ from data_pipelines.pipeline import record_batches
 from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import Records, open_records
 from data_pipelines.simulated import make_dataset
-from exif_jax.config import ModelConfig, OptimizerConfig, PretextConfig, RecordsConfig
+from exif_jax.config import OptimizerConfig, PretextConfig, PublishedEncoder, RecordsConfig
 from exif_jax.detection.features import extract_features, feature_functions
 from exif_jax.models.published import residual_convolution
 from exif_jax.models.srm import srm_kernels
-from exif_jax.models.trained import build_extractor
 from exif_jax.stages.pretext import init_params, make_loss
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 from exif_jax.training.step import initial_state, make_optimizer, map_train_step
@@ -65,13 +64,13 @@ class Sizes:
     steps: int
     images: int
     stem: int
-    model: ModelConfig
+    model: PublishedEncoder
 
 
 SIZES = {
-    "cpu": Sizes(5, 64, 192, 16, 4, 1, 16, 64, ModelConfig()),
-    "accelerator": Sizes(7, 64, 4096, 32, 16, 10, 2048, 512, ModelConfig()),
-    "quick": Sizes(2, 8, 16, 2, 2, 1, 2, 2, ModelConfig(width=4, stage_depths=(1, 1, 1))),
+    "cpu": Sizes(5, 64, 192, 16, 4, 1, 16, 64, PublishedEncoder()),
+    "accelerator": Sizes(7, 64, 4096, 32, 16, 10, 2048, 512, PublishedEncoder()),
+    "quick": Sizes(2, 8, 16, 2, 2, 1, 2, 2, PublishedEncoder(width=4, stage_depths=(1, 1, 1))),
 }
 
 
@@ -128,7 +127,7 @@ def measure_pretext(sizes: Sizes, records: Records) -> list[Row]:
     for dtype in ("float32", "bfloat16") if on_accelerator else ("float32",):
         name = f"pretext training, {sizes.patches} patches an image, {dtype}"
         model = dataclasses.replace(sizes.model, dtype=dtype)
-        extractor = build_extractor(model)
+        extractor = model.build()
         config = PretextConfig(model=model, data=RecordsConfig(patches=sizes.patches))
         optimizer = make_optimizer(OptimizerConfig(), steps=1)
         params = init_params(extractor, records.targets, jax.random.key(0))
@@ -146,7 +145,7 @@ def measure_features(sizes: Sizes) -> list[Row]:
     mesh = data_mesh()
     count = sizes.images * mesh.size
     images = np.random.default_rng(0).integers(256, size=(count, WINDOW, WINDOW, 3), dtype=np.uint8)
-    extractor = build_extractor(sizes.model)
+    extractor = sizes.model.build()
     shape = (1, 1, PATCH, PATCH, 3)
     params = replicate(jax.jit(extractor.init)(jax.random.key(0), jnp.zeros(shape))["params"], mesh)
     task = partial(extract_features, feature_functions(extractor, mesh), params, images)

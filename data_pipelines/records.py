@@ -51,7 +51,7 @@ DESCRIPTION: Final = (
 )
 
 Record = dict[str, Any]
-Encoder = Callable[[np.ndarray], np.ndarray]
+Encoder = Callable[[Any], np.ndarray]
 """Values of n photos, as in `Columns.values` -> float32 [n], NaN where nothing is learned."""
 
 
@@ -261,14 +261,12 @@ class Records:
         }
         return dataclasses.replace(columns, values=values)
 
-    def labels(
-        self, split: str, encoders: Sequence[tuple[str, Encoder]] | None = None
-    ) -> np.ndarray:
+    def labels(self, split: str, encoders: Mapping[str, Encoder] | None = None) -> np.ndarray:
         """Returns what is to be learned from each record of a split, encoded once.
 
         Args:
             split: its name.
-            encoders: for each of T columns the name of a tag, and what makes numbers of its values;
+            encoders: for each of T columns, by name of the tag, what makes numbers of its values;
                 by default those of `targets`, see `targets.encode_values`.
 
         Returns:
@@ -276,9 +274,9 @@ class Records:
         """
         columns = self.columns(split)
         if encoders is None:
-            encoders = [(t.name, functools.partial(encode_values, target=t)) for t in self.targets]
+            encoders = {t.name: functools.partial(encode_values, target=t) for t in self.targets}
         labels = np.full((len(columns), len(encoders)), np.nan, np.float32)
-        for i, (name, encode) in enumerate(encoders):
+        for i, (name, encode) in enumerate(encoders.items()):
             if name in columns.values:  # a tag that a later version removed is missing
                 labels[:, i] = encode(columns.values[name])
         return labels

@@ -180,7 +180,7 @@ def test_what_is_learned_may_be_encoded_in_another_way(directory: Path) -> None:
     def length(values: np.ndarray) -> np.ndarray:
         return np.array([len(text) or np.nan for text in values], np.float32)
 
-    labels = records.labels("train", [("Make", length), ("Unheard", length), ("FNumber", np.log)])
+    labels = records.labels("train", {"Make": length, "Unheard": length, "FNumber": np.log})
     assert labels.dtype == np.float32
     np.testing.assert_array_equal(labels[:, 0], [np.nan, 5, 5, 5, 5])
     assert np.isnan(labels[:, 1]).all()
