@@ -180,7 +180,9 @@ def describe_machine() -> dict[str, Any]:
         cpu = found[1].strip()
     device = jax.devices()[0]
     return {
-        "device": f"{cpu} {os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind,
+        "device": f"{cpu} {os.cpu_count()} cores"
+        if device.platform == "cpu"
+        else device.device_kind,
         "devices": jax.device_count(),
         "platform": device.platform,
         "cpu": cpu,
