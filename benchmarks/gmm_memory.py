@@ -69,7 +69,7 @@ class Case:
 
         Returns:
             `bytes`: peak of anonymous memory beyond that before the fit, or None where the system
-            does not tell; `compiling`: the same of a first fit (all rows only for `ours`); `device_bytes`: peak of the
+            does not tell; `compiling`: the same of the first fit; `device_bytes`: peak of the
             accelerator's memory, or None; `seconds`: of every iteration but the first, if streamed.
         """
         progress(f"measuring: memory, {self.name} ...")

@@ -25,8 +25,6 @@ from prepare_runs import Prepare, decoders, parent_and_child
 from prepare_windows import measure_encodings, measure_reading
 
 from data_pipelines.images import find_images
-from data_pipelines.prepare.catalogue import CatalogueBuilder
-from data_pipelines.prepare.plan import make_plan
 from data_pipelines.prepare.reader import read_photo
 from data_pipelines.prepare.run import Options
 from data_pipelines.records import open_records
@@ -49,7 +47,6 @@ class Sizes:
         coded: photos of each format that is decoded whole.
         profiled: photos of each kind whose time is divided by function.
         base: simulated photos of the smallest set that grows.
-        planned: numbers of photos whose plan is made.
         windows: of a photo in the comparison of encodings.
         images: read in a turn.
         batch: images of a batch.
@@ -65,7 +62,6 @@ class Sizes:
     coded: int = 16
     profiled: int = 4
     base: int = 24
-    planned: tuple[int, ...] = (100_000, 1_000_000)
     windows: int = 4
     images: int = 1024
     batch: int = 32
@@ -74,7 +70,7 @@ class Sizes:
     every: int = 1
 
 
-QUICK = Sizes(1, 1, 8, (((800, 600), 2),), 2, 2, 1, (1000,), 2, 32, 4, (1, 2), (2,), 4)
+QUICK = Sizes(1, 1, 8, (((800, 600), 2),), 2, 2, 1, 2, 32, 4, (1, 2), (2,), 4)
 SIZES = {"cpu": Sizes(), "accelerator": Sizes(), "quick": QUICK}
 
 
@@ -209,7 +205,7 @@ def measure_windows(bench: Bench) -> list[Table]:
 
 
 def measure_growth(bench: Bench) -> list[Table]:
-    """Time and peak memory as photos grow in number, an interruption, and the plan of very many."""
+    """Time and peak memory as photos grow in number, and an interruption."""
     sizes, kinds, prepare = bench.sizes, bench.growing, Prepare(bench.scratch / "growth")
     workers = sizes.workers[-1]
     counts = [len(kind.paths) for kind in kinds]
@@ -244,7 +240,7 @@ def measure_growth(bench: Bench) -> list[Table]:
         each = f"{np.median(1e3 * times / count):.1f}"
         table.lines.append((str(count), spread(times, 1), each, *further, *highest))
         table.measured[str(count)] = {"seconds": times.tolist(), "peaks": peaks[count]}
-    return [table, measure_interruption(bench), measure_plan(sizes.planned)]
+    return [table, measure_interruption(bench)]
 
 
 def measure_interruption(bench: Bench) -> Table:
@@ -287,32 +283,6 @@ def measure_interruption(bench: Bench) -> Table:
         table.lines.append((f"of that: {name}", spread(values[1:]), "-"))
     times_of_all = {name: times.tolist() for name, times in seconds.items()}
     table.measured = {"photos": len(kind.paths), "seconds": times_of_all | laps}
-    return table
-
-
-def measure_plan(counts: Sequence[int]) -> Table:
-    """What deciding what goes where takes, for invented photos that are all different."""
-    progress("measuring: the plan ...")
-    header = ("photos (invented)", "gathering, us a photo", "plan, s", "us a photo")
-    table = Table("The parent's part", header)
-    for count in counts:
-        rng = np.random.default_rng(0)
-        builder, start = CatalogueBuilder(), time.perf_counter()
-        for photo, taken in enumerate(rng.permutation(count).tolist()):
-            builder.add_photo(
-                **{"photo": photo + 2**40, "camera": f"camera {photo % 100}", "part": photo // 128},
-                **{"seconds": 120.0 * taken, "digest": photo, "num_windows": 4},
-                **{"size_differs": False, "skipped_windows": {}},
-                values={"Make": f"maker {photo % 20}", "FNumber": 2.8, "ISO": 100.0},
-            )
-        catalogue = builder.build()
-        middle = time.perf_counter()
-        make_plan(catalogue, Options(burst_seconds=0.0), coded=False)
-        seconds = {"gathering": middle - start, "plan": time.perf_counter() - middle}
-        each = {name: 1e6 * value / count for name, value in seconds.items()}
-        cells = (f"{each['gathering']:.1f}", f"{seconds['plan']:.2f}", f"{each['plan']:.1f}")
-        table.lines.append((f"{count:,}", *cells))
-        table.measured[str(count)] = seconds
     return table
 
 
