@@ -50,7 +50,7 @@ class Sizes:
         more: times as many iterations in a turn of ours.
         whole: rows of the whole fits.
         memory: rows of the data whose fits' memory is measured.
-        streamed: rows of the streamed data; a tenth is measured beside them. 0: left out.
+        streamed: rows of the streamed data; a tenth is measured beside them.
         block: of these rows in memory at once.
         scored: rows that are scored.
         product: rows of the matrix products that tell the machine's rate.
@@ -142,8 +142,9 @@ def measure_iterations(times: Table, rates: Table, sizes: Sizes, rows: int) -> N
         if name in programs:
             counted["operations done"] = programs[name].operations()
         for label, count in counted.items():
-            if (rate := of_products.get(name.split()[-1])) is not None:
-                share = 100 * count / each[name] / rate
+            dtype = name.split()[-1]
+            if dtype in of_products:
+                share = 100 * count / each[name] / of_products[dtype]
                 add_row(rates, f"{label}, {section}, {name}", "% of products", share)
 
 

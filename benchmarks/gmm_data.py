@@ -64,7 +64,7 @@ def write_simulated(path: Path, rows: int, columns: int) -> None:
     file.flush()
 
 
-class SklearnMixture(GaussianMixture):  # type: ignore[misc]
+class SklearnMixture(GaussianMixture):
     """scikit-learn's mixture, started from responsibilities."""
 
     @classmethod

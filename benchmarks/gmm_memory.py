@@ -9,7 +9,6 @@ import dataclasses
 import gc
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -161,23 +160,14 @@ def measure_streamed(most: int, columns: int, block: int) -> Table:
     """Time of an iteration and peak memory of rows in a file, and of a tenth of them.
 
     Args:
-        most: rows in the file; 0: nothing is measured.
+        most: rows in the file.
         columns: of them.
         block: rows in memory at once.
     """
     table = comparison("Streamed", "times that of a tenth of the rows")
-    size = 4 * most * columns
     with tempfile.TemporaryDirectory() as folder:
-        free = shutil.disk_usage(folder).free
-        if free < 1.2 * size:
-            table.notes = [
-                f"{size / 1e9:.1f} GB of rows need more than the {free / 1e9:.1f} GB free in "
-                f"the folder of temporary files (TMPDIR sets another)."
-            ]
-        if not most or table.notes:
-            return table
         path = Path(folder, "rows.npy")
-        progress(f"writing {size / 1e9:.2g} GB ...")
+        progress(f"writing {4e-9 * most * columns:.2g} GB into {folder} (TMPDIR sets another) ...")
         write_simulated(path, most, columns)
         seconds, bytes_before = 0.0, None
         for count in (max(most // 10, COMPONENTS), most):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measuring import progress
@@ -17,7 +18,7 @@ _SENSOR = 16.0  # standard deviation of the stored noise, in levels
 # With this much noise a simulated photo has 0.23 bytes a pixel, the median of the real originals.
 _NOISE = 2.5
 # How the formats are written.
-_SAVED: dict[str, dict[str, object]] = {
+_SAVED: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 92, "subsampling": "4:2:0"},
     "PNG": {"compress_level": 1},
     "TIFF": {},

@@ -224,6 +224,16 @@ def many_rows(of: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     ]
 
 
+_JUDGED = (
+    *("projection", "covariances", "K", "numbers a parameter", "fitted", "held-out"),
+    *("AUROC, all", "AUROC, matched pairs", "FPR", "TPR"),
+)
+_SINGLE = (
+    *("data", "covariances", "K", "rows", "median difference, nats", "standard deviation, nats"),
+    *("median relative", "over 1e-3 relative", "same verdicts", "scikit-learn in float32"),
+)
+
+
 def report(results: dict[str, Any]) -> str:
     """The tables in Markdown."""
     parts = ["# Density of few photographs", results["about"]]
@@ -243,9 +253,7 @@ def report(results: dict[str, Any]) -> str:
             )
             for row in rows
         ]
-        header = ("projection", "covariances", "K", "numbers a parameter", "fitted", "held-out")
-        header += ("AUROC, all", "AUROC, matched pairs", "FPR", "TPR")
-        parts += [f"## {extractor.capitalize()} extractor", table(header, cells)]
+        parts += [f"## {extractor.capitalize()} extractor", table(_JUDGED, cells)]
         if extractor == "trained":
             single += [(f"photographs, projection {row['pca'] or 'none'}", row) for row in rows]
     forms = {"median_difference": ".2g", "deviation_of_log_density": ".3g"}
@@ -258,16 +266,13 @@ def report(results: dict[str, Any]) -> str:
         )
         for data, row in single
     ]
-    header = ("data", "covariances", "K", "rows", "median difference, nats")
-    header += ("standard deviation, nats", "median relative", "over 1e-3 relative")
-    header += ("same verdicts", "scikit-learn in float32")
     parts += [
         "Bold: what the held-out likelihood chooses among the mixtures of all 528 numbers. Behind "
         "different projections the likelihoods are of different numbers and cannot be compared.",
         "## Float32 against float64",
         "The same fit from the same start in both precisions, then log-densities of the held-out "
         "and the test images (first rows: of held-out photographs).",
-        table(header, lines),
+        table(_SINGLE, lines),
     ]
     return "\n\n".join(parts) + "\n"
 
