@@ -21,18 +21,15 @@ from jax import Array, lax
 from measuring import Report, Table, add_row, command_line, comparison, progress, take_turns
 
 from data_pipelines.images import PATCH, WINDOW
-from data_pipelines.pipeline import record_batches
-from data_pipelines.prepare.run import Options, prepare
-from data_pipelines.records import Records, open_records
+from data_pipelines.prepare.run import prepare
 from data_pipelines.simulated import make_dataset
-from exif_jax.config import ModelConfig, OptimizerConfig, PretextConfig, RecordsConfig
+from exif_jax.config import PretextConfig, PublishedEncoder, RecordsConfig
 from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.models.extractor import init_extractor
 from exif_jax.models.published import residual_convolution
 from exif_jax.models.srm import srm_kernels
-from exif_jax.models.trained import build_extractor
-from exif_jax.stages.pretext import init_params, make_loss
+from exif_jax.stages import pretext
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
-from exif_jax.training.step import initial_state, make_optimizer, map_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,34 +52,31 @@ class Sizes:
     steps: int
     images: int
     stem: int
-    model: ModelConfig
+    model: PublishedEncoder
 
 
 SIZES = {
-    "cpu": Sizes(5, 16, 4, 1, 16, 64, ModelConfig()),
-    "accelerator": Sizes(7, 32, 16, 10, 2048, 512, ModelConfig()),
-    "quick": Sizes(2, 2, 2, 1, 2, 2, ModelConfig(width=4, stage_depths=(1, 1, 1))),
+    "cpu": Sizes(5, 16, 4, 1, 16, 64, PublishedEncoder()),
+    "accelerator": Sizes(7, 32, 16, 10, 2048, 512, PublishedEncoder()),
+    "quick": Sizes(2, 2, 2, 1, 2, 2, PublishedEncoder(width=4, stage_depths=(1, 1, 1))),
 }
 
 
-def training(model: ModelConfig, records: Records, sizes: Sizes) -> Callable[[], Any]:
+def training(model: PublishedEncoder, photos: Path, sizes: Sizes) -> Callable[[], Any]:
     """Takes `sizes.steps` whole training steps on a batch that is already on the devices."""
-    mesh = data_mesh()
-    batch = next(iter(record_batches(records, "train", sizes.batch * mesh.size, 0, 1)))
-    batch.pop("path")
-    batch = shard(batch, mesh)
-    extractor = build_extractor(model)
-    config = PretextConfig(model=model, data=RecordsConfig(patches=sizes.patches))
-    optimizer = make_optimizer(OptimizerConfig(), steps=1)
-    params = init_params(extractor, records.targets, jax.random.key(0))
-    step = map_train_step(make_loss(extractor, records.targets, config), optimizer, mesh)
-    state = replicate(initial_state(params, optimizer), mesh)
-    key = replicate(jax.random.key(1), mesh)
+    config = PretextConfig(
+        model=model,
+        batch_size=sizes.batch * jax.device_count(),
+        data=RecordsConfig(photos=str(photos), patches=sizes.patches),
+    )
+    stage = pretext.build(config)
+    batch = stage.put(next(iter(stage.data)))
+    state, frozen, key = stage.place(jax.random.key(1))
 
     def train() -> Array:
         nonlocal state
         for _ in range(sizes.steps):
-            state, metrics = step(state, {}, batch, key)
+            state, metrics = stage.step(state, frozen, batch, key)
         return metrics["loss"]
 
     return train
@@ -93,9 +87,8 @@ def features(sizes: Sizes) -> Callable[[], np.ndarray]:
     mesh = data_mesh()
     shape = (sizes.images * mesh.size, WINDOW, WINDOW, 3)
     images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-    extractor = build_extractor(sizes.model)
-    patches = jnp.zeros((1, 1, PATCH, PATCH, 3))
-    params = replicate(jax.jit(extractor.init)(jax.random.key(0), patches)["params"], mesh)
+    extractor = sizes.model.build()
+    params = replicate(init_extractor(extractor, jax.random.key(0)), mesh)
     return partial(extract_features, feature_functions(extractor, mesh), params, images)
 
 
@@ -147,13 +140,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         progress("simulating and preparing photos ...")
         images = sizes.batch * jax.device_count()
-        make_dataset(Path(folder, "data"), photos=images, labelled=0, test=0)
+        # A tenth is held out.
+        make_dataset(Path(folder, "data"), photos=2 * images + 8, labelled=0, test=0)
         prepared = Path(folder, "records")
-        prepare([Path(folder, "data", "photos")], prepared, Options(validation_fraction=0.0))
-        records = open_records(prepared)
+        prepare([Path(folder, "data", "photos")], prepared)
         tasks: dict[str, Callable[[], Any]] = {
             f"pretext training, {sizes.patches} patches an image, {dtype}": training(
-                dataclasses.replace(sizes.model, dtype=dtype), records, sizes
+                dataclasses.replace(sizes.model, dtype=dtype), prepared, sizes
             )
             for dtype in dtypes
         }

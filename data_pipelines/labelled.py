@@ -78,7 +78,7 @@ def find_test_sets(directory: Path) -> list[TestSet]:
 
 
 def labelled_images(
-    test_sets: Sequence[TestSet], group: Callable[[Path], str] = str
+    test_sets: Sequence[TestSet], group: Callable[[Path], str] = str, bursts: bool = False
 ) -> list[LabelledImage]:
     """Lists all images of some sets for training, photographs of each set first.
 
@@ -86,7 +86,14 @@ def labelled_images(
         test_sets: from `find_test_sets`.
         group: names the group of a file, such as the photo it was cut from; by default every file
             is its own group.
+        bursts: photos of one burst share a group.
     """
+    if bursts:
+        from data_pipelines.photo_sources import file_groups
+
+        paths = [p for s in test_sets for p in (*s.real, *s.generated)]
+        groups = dict(zip(paths, map(str, file_groups(paths)), strict=True))
+        return labelled_images(test_sets, groups.__getitem__)
     return [
         LabelledImage(path, label, group(path))
         for test_set in test_sets

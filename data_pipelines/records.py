@@ -16,7 +16,7 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -190,6 +190,15 @@ class Records:
                 f"{missing[0]}: missing; copy the directory anew or run `exif-jax prepare` again"
             )
         return _Source(builder.info.splits[split].filepaths)
+
+    def labels(
+        self, split: str, encoders: Mapping[str, Callable[[Sequence[str | float]], np.ndarray]]
+    ) -> np.ndarray:
+        """Labels float32 [n, T] of a split: a column for each tag, from its values."""
+        source = self.source(split)
+        rows = [record_values(source[i]) for i in range(len(source))]
+        columns = [encode([row[tag] for row in rows]) for tag, encode in encoders.items()]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), np.float32)
 
     def decode(self, raw: Record) -> Record:
         """Decodes a record of `source`; threads may run it at once.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.tags import OTHER, TAGS, Kind, Tag
+from data_pipelines.tags import OTHER, TAGS, Tag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Target:
     """
 
     name: str
-    kind: Kind
+    kind: str
     classes: tuple[str, ...] = ()
 
     @property

@@ -27,8 +27,9 @@ from exif_jax.config import (
     check_positive,
     check_set,
 )
-from exif_jax.detection.detectors import one_class_scores, project, save_detector
+from exif_jax.detection.detectors import save_detector
 from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.kinds import OneClass, project
 from exif_jax.detection.thresholds import (
     ThresholdRule,
     fitting_percentile_threshold,
@@ -336,7 +337,7 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     fitted = np.concatenate([parts.fit, parts.choose])
     # In the precision of scores, in which images are compared with the threshold.
     held, known = (
-        -one_class_scores(features[rows], arrays, kind).astype(np.float32)
+        -OneClass(kind).score(features[rows], arrays).astype(np.float32)
         for rows in (parts.threshold, fitted)
     )
     rule = _threshold(held, known, config)

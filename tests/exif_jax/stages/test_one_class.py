@@ -19,7 +19,7 @@ from data_pipelines.files import write_json
 from data_pipelines.photo_sources import Photo
 from data_pipelines.records import open_records
 from exif_jax.config import OneClassConfig, PhotosConfig, to_json
-from exif_jax.detection.detectors import project
+from exif_jax.detection.kinds import project
 from exif_jax.stages import one_class
 from exif_jax.stages.one_class import _divide, candidate_numbers, principal_projection
 
