@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TITLES = {
     "speed.py": {"Network"},
     "gmm.py": {"Peak memory", "Streamed", "EM iteration", "Rates", "Whole fit", "Scoring"},
-    # The sections that run the whole command take longer than a test should.
-    "prepare.py --only functions windows": {
+    # The other sections run the whole command many times, longer than a test should.
+    "prepare.py --only functions windows reading": {
         "One photo, by function",
         "A window in different encodings",
+        "Reading the records",
     },
 }
 
