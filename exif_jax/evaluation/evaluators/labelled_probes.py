@@ -34,6 +34,13 @@ class _Images:
             )
         self._context = context
         self._images = labelled_images(find_test_sets(Path(directory)), bursts=True)
+        for label, what in enumerate(("photographs", "generated images")):
+            groups = {image.group for image in self._images if image.label == label}
+            if len(groups) < _FOLDS:
+                raise UserError(
+                    f"config.evaluators: {directory} has {len(groups)} independent {what}; "
+                    f"linear_probe and knn need {_FOLDS}"
+                )
         self._last: tuple[Params, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
     def __call__(self, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,7 +63,9 @@ class _Images:
         return self._last[1]
 
 
-def _probe(context: Context, directory: str, name: str, classifier: Callable[[], Any]) -> Evaluator:
+def _probe(
+    context: Context, directory: str, name: str, classifier: Callable[[int], Any]
+) -> Evaluator:
     key = (_Images, directory)
     if key not in context.shared:
         context.shared[key] = _Images(context, directory)
@@ -69,7 +78,7 @@ def _probe(context: Context, directory: str, name: str, classifier: Callable[[],
 
         features, labels, groups = images(params)
         scores = cross_val_predict(
-            make_pipeline(StandardScaler(), classifier()),
+            make_pipeline(StandardScaler(), classifier(len(features))),
             features,
             labels,
             groups=groups,
@@ -87,7 +96,7 @@ def _probe(context: Context, directory: str, name: str, classifier: Callable[[],
 def linear_probe(context: Context, argument: str) -> Evaluator:
     """Logistic regression on the feature; `linear_probe/auroc`."""
 
-    def classifier() -> Any:
+    def classifier(images: int) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(C=0.1, max_iter=1000)
@@ -98,9 +107,10 @@ def linear_probe(context: Context, argument: str) -> Evaluator:
 def knn(context: Context, argument: str) -> Evaluator:
     """The nearest neighbours of the feature, by cosine; `knn/auroc`."""
 
-    def classifier() -> Any:
+    def classifier(images: int) -> Any:
         from sklearn.neighbors import KNeighborsClassifier
 
-        return KNeighborsClassifier(_NEIGHBOURS, metric="cosine", weights="distance")
+        neighbours = min(_NEIGHBOURS, images // 2)
+        return KNeighborsClassifier(neighbours, metric="cosine", weights="distance")
 
     return _probe(context, argument, "knn", classifier)
