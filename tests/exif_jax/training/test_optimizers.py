@@ -49,7 +49,6 @@ def test_only_kernels_decay():
     plain, decayed = (
         moved(OptimizerConfig("adamw", 0.01, weight_decay=x), 1)["dense"] for x in (0.0, 0.5)
     )
-    )
     np.testing.assert_array_equal(plain["bias"], decayed["bias"])
     np.testing.assert_allclose(
         plain["kernel"] - decayed["kernel"], 0.01 * 0.5 * PARAMS["dense"]["kernel"], rtol=1e-4

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from hostile_bombs import BOMBS
-from hostile_exif import MUTATIONS, Mutation, find_fields
-from hostile_seeds import EXTREMES, crafted_seeds, png_chunks, segments, with_checksums
 from numpy.random import Generator
+
+from tests.fuzzing.bombs import BOMBS
+from tests.fuzzing.exif import MUTATIONS, Mutation, find_fields
+from tests.fuzzing.seeds import EXTREMES, crafted_seeds, png_chunks, segments, with_checksums
 
 # Any format
 
@@ -29,13 +30,22 @@ def flipped_bits(rng: Generator, data: bytes) -> bytes:
     return bytes(out)
 
 
-def overwritten(rng: Generator, data: bytes) -> bytes:
-    """One to a few runs of bytes overwritten with noise, zeros or ones."""
+def edited(rng: Generator, data: bytes) -> bytes:
+    """One to eight runs of bytes overwritten, put in, taken out or repeated."""
     out = bytearray(data)
     for _ in range(int(rng.integers(1, 9))):
-        at, size = _place(rng, data), int(rng.integers(1, 65))
-        out[at : at + size] = (rng.bytes(size), bytes(size), b"\xff" * size)[rng.integers(3)]
-    return bytes(out[: len(data)])
+        at, size = _place(rng, out), int(rng.choice([1, 2, 4, 64, 1000]))
+        new = (rng.bytes(size), bytes(size), b"\xff" * size)[rng.integers(3)]
+        match rng.integers(4):
+            case 0:
+                out[at : at + size] = new
+            case 1:
+                out[at:at] = new
+            case 2:
+                del out[at : at + size]
+            case _:
+                out[at:at] = out[at : at + size] * int(rng.integers(1, 200))
+    return bytes(out)
 
 
 def truncated(rng: Generator, data: bytes) -> bytes:
@@ -43,25 +53,11 @@ def truncated(rng: Generator, data: bytes) -> bytes:
     return data[: _place(rng, data)]
 
 
-def inserted(rng: Generator, data: bytes) -> bytes:
-    """Bytes put in."""
-    at = _place(rng, data)
-    return data[:at] + rng.bytes(int(rng.choice([1, 2, 4, 1000]))) + data[at:]
-
-
-def deleted(rng: Generator, data: bytes) -> bytes:
-    """Bytes taken out."""
-    at = _place(rng, data)
-    return data[:at] + data[at + int(rng.choice([1, 2, 4, 1000])) :]
-
-
-def repeated(rng: Generator, data: bytes) -> bytes:
-    """A piece repeated many times."""
-    at, size = _place(rng, data), int(rng.integers(1, 1000))
-    return data[:at] + data[at : at + size] * int(rng.integers(2, 200)) + data[at + size :]
-
-
 # Lengths
+
+
+def _put(data: bytes, at: int, kind: str, value: int) -> bytes:
+    return data[:at] + struct.pack(kind, value) + data[at + struct.calcsize(kind) :]
 
 
 def jpeg_length(rng: Generator, data: bytes) -> bytes:
@@ -69,16 +65,15 @@ def jpeg_length(rng: Generator, data: bytes) -> bytes:
     starts = [start for _, start, _ in segments(data)]
     if not starts:
         return data
-    at = int(rng.choice(starts)) + 2
     length = int(rng.choice([0, 1, 2, 3, 8, 65_535, int(rng.integers(65_536))]))
-    return data[:at] + struct.pack(">H", length) + data[at + 2 :]
+    return _put(data, int(rng.choice(starts)) + 2, ">H", length)
 
 
 def png_length(rng: Generator, data: bytes) -> bytes:
     """A chunk of a PNG with another length, with the checksums repaired or not."""
     start, length = png_chunks(data)[int(rng.integers(len(png_chunks(data))))]
     new = int(rng.choice([*EXTREMES, max(0, length - 1), length + 1]))
-    data = data[: start - 8] + struct.pack(">L", new) + data[start - 4 :]
+    data = _put(data, start - 8, ">L", new)
     return with_checksums(data) if rng.integers(2) else data
 
 
@@ -99,8 +94,7 @@ def riff_length(rng: Generator, data: bytes) -> bytes:
         sizes.append(at + 4)
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         at += 8 + length + length % 2
-    place = int(rng.choice(sizes))
-    return data[:place] + struct.pack("<L", int(rng.choice(EXTREMES))) + data[place + 4 :]
+    return _put(data, int(rng.choice(sizes)), "<L", int(rng.choice(EXTREMES)))
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[int]:
@@ -117,8 +111,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[int]:
 def box_size(rng: Generator, data: bytes) -> bytes:
     """A box of a HEIC or AVIF file with another size."""
     at = int(rng.choice(list(_boxes(data, 0, len(data)))))
-    size = int(rng.choice([*EXTREMES, int(rng.integers(2**12))]))
-    return data[:at] + struct.pack(">L", size) + data[at + 4 :]
+    return _put(data, at, ">L", int(rng.choice([*EXTREMES, int(rng.integers(2**12))])))
 
 
 def box_content(rng: Generator, data: bytes) -> bytes:
@@ -131,11 +124,6 @@ def box_content(rng: Generator, data: bytes) -> bytes:
     return bytes(out[: len(data)])
 
 
-def spliced(rng: Generator, data: bytes, other: bytes) -> bytes:
-    """The beginning of a file and the end of another."""
-    return data[: _place(rng, data)] + other[_place(rng, other) :]
-
-
 # All kinds
 
 
@@ -143,14 +131,14 @@ class _Kind(NamedTuple):
     """How often a kind is made, of which seeds, and how.
 
     Attributes:
-      rounds: In so many of `_ROUNDS` rounds one is made.
-      family: Of the seed, see `_family`.
-      mutate: Seed -> hostile file.
+        rounds: in so many of `_ROUNDS` rounds one is made.
+        family: of the seed, see `_families`.
+        mutate: seed -> hostile file; None: the beginning of one and the end of another.
     """
 
     rounds: int
     family: str
-    mutate: Mutation
+    mutate: Mutation | None
 
 
 _ROUNDS = 12
@@ -162,12 +150,10 @@ def _bomb(make: Callable[[Generator], bytes]) -> _Kind:
 
 _KINDS: Mapping[str, _Kind] = {
     "flipped_bits": _Kind(12, "any", flipped_bits),
-    "overwritten": _Kind(12, "any", overwritten),
+    "edited": _Kind(12, "any", edited),
     "truncated": _Kind(12, "any", truncated),
-    "inserted": _Kind(6, "any", inserted),
-    "deleted": _Kind(6, "any", deleted),
-    "repeated": _Kind(6, "any", repeated),
-    "spliced": _Kind(12, "any", flipped_bits),  # of two seeds, see `hostile_files`
+    "spliced": _Kind(12, "any", None),
+    "jpeg_edited": _Kind(12, "jpeg", edited),
     "jpeg_length": _Kind(12, "jpeg", jpeg_length),
     "png_length": _Kind(6, "png", png_length),
     "png_field": _Kind(6, "png", png_field),
@@ -221,12 +207,12 @@ def hostile_files(seeds: Sequence[bytes], count: int, seed: int = 0) -> Iterator
     """Makes hostile files; the first `len(KINDS)` of them are one of each kind.
 
     Args:
-      seeds: Healthy files of any format.
-      count: Files to make.
-      seed: Of all random choices.
+        seeds: healthy files of any format.
+        count: files to make.
+        seed: of all random choices.
 
     Yields:
-      Kind, one of `KINDS`, and the file.
+        Kind, one of `KINDS`, and the file.
     """
     families = _by_family(seeds)
     rounds = [[n for n, kind in _KINDS.items() if kind.rounds > i] for i in range(_ROUNDS)]
@@ -241,7 +227,7 @@ def hostile_files(seeds: Sequence[bytes], count: int, seed: int = 0) -> Iterator
         # HEIC and AVIF cannot be written everywhere; then other photos take their places.
         candidates = families.get(family, families["other"])
         chosen, other = (candidates[int(i)] for i in rng.integers(len(candidates), size=2))
-        if name == "spliced":
-            yield name, spliced(rng, chosen, other)
+        if kind.mutate is None:
+            yield name, truncated(rng, chosen) + other[_place(rng, other) :]
         else:
             yield name, kind.mutate(rng, chosen)

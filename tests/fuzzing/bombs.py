@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from hostile_seeds import (
+from numpy.random import Generator
+from PIL import Image
+
+from tests.fuzzing.seeds import (
     CAMERA,
     EXIF_STARTS,
     JPEG_STARTS,
@@ -27,8 +30,6 @@ from hostile_seeds import (
     with_exif,
     with_size,
 )
-from numpy.random import Generator
-from PIL import Image
 
 _MAKER_NOTE = 0x927C
 _TEXT, _SHORT, _LONG, _UNDEFINED = 2, 3, 4, 7

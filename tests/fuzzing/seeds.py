@@ -31,7 +31,7 @@ def camera_exif(*, camera: bool = True) -> bytes:
     """Returns an EXIF block as of a plain camera, starting with "Exif".
 
     Args:
-      camera: With the camera's own directory, which libtiff cannot write.
+        camera: with the camera's own directory, which libtiff cannot write.
     """
     exif = Image.Exif()
     exif.update({0x010F: "Canon", 0x0110: "Canon EOS 700D"})
