@@ -17,8 +17,7 @@ from jax import Array
 
 from data_pipelines.errors import UserError
 from data_pipelines.registry import Registry
-from data_pipelines.tags import OTHER
-from data_pipelines.targets import Target
+from data_pipelines.targets import Target, encode_values
 from exif_jax import losses
 from exif_jax.config import PretextConfig, check_choice, pairs
 from exif_jax.losses import Rows
@@ -98,8 +97,15 @@ class TagObjective(Objective):
         raise NotImplementedError
 
     def encode(self, values: Sequence[str | float]) -> np.ndarray:
-        """Labels, float32 [n], of stored values; NaN where one is missing (empty text or NaN)."""
-        raise NotImplementedError
+        """Labels, float32 [n], of stored values: numbers, or the indices of classes.
+
+        Args:
+            values: [n] of the tag; missing ones are NaN or empty.
+
+        Returns:
+            NaN where a value is missing, or is of no class.
+        """
+        return encode_values(values, self.target)
 
 
 @dataclass(frozen=True)
@@ -144,10 +150,6 @@ class Ranked(TagObjective):
         pairing = cast(losses.Pairing, config.ranking)
         return cls(target.name, pairing=pairing, pair_loss=cast(losses.PairLoss, config.pair_loss))
 
-    def encode(self, values: Sequence[str | float]) -> np.ndarray:
-        """The values themselves, in the tag's unit."""
-        return np.asarray(values, np.float32)
-
     @property
     def in_evaluation(self) -> Objective:
         """All pairs: what pairs of neighbours, shuffled anew every epoch, are in expectation."""
@@ -176,12 +178,6 @@ class Categorical(TagObjective):
     def of(cls, target: Target, config: PretextConfig) -> Self:
         """See `TagObjective.of`."""
         return cls(target.name, classes=target.classes)
-
-    def encode(self, values: Sequence[str | float]) -> np.ndarray:
-        """Indices of the classes; that of "other" for words without a class of their own."""
-        indices = {name: float(index) for index, name in enumerate(self.classes)}
-        rest = indices.get(OTHER, np.nan)
-        return np.array([indices.get(str(v), rest) if v else np.nan for v in values], np.float32)
 
     @property
     def size(self) -> int:

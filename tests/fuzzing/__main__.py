@@ -126,7 +126,7 @@ def outcomes(out: Path) -> tuple[dict[str, str], dict[str, list[bytes]]]:
     for source in map(records.source, records.splits):
         for i in range(len(source)):
             raw = source[i]
-            windows[raw["path"].decode()].append(raw["image"])
+            windows[raw["path"]].append(raw["image"])
     lines = map(json.loads, (out / REJECTS_FILE).read_text().splitlines())
     rejects = [(line["path"], line["reason"]) for line in lines]
     found = {**dict.fromkeys(windows, USED), **dict(rejects)}

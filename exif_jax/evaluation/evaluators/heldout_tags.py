@@ -67,42 +67,38 @@ def heldout_tags(context: Context, argument: str) -> Evaluator:
     """
     heads = jax.jit(partial(apply, PretextHeads(head_sizes(context.objectives))))
     records, objectives = context.records, context.objectives
-    source = records.source("validation")
+    source, columns = records.source("validation"), records.columns("validation")
+    _, first, photo = np.unique(columns.photo, return_index=True, return_inverse=True)
+    windows = np.bincount(photo)
     tags = [o for o in objectives if isinstance(o, TagObjective)]
     from_images = [o for o in objectives if isinstance(o, ImageObjective)]
     labels_PT = records.labels("validation", {o.name: o.encode for o in tags})
     label_images = [jax.jit(o.labels) for o in from_images]
 
     def evaluate(params: Params) -> dict[str, float]:
-        groups: list[int] = []
-        photos: list[int] = []
         seen: list[list[float]] = [[] for _ in from_images]
 
         def images() -> Iterator[np.ndarray]:
             for index in tqdm(range(len(source)), desc="validation", leave=False, disable=None):
-                window = records.decode(source[index])
-                groups.append(window["group"])
-                photos.append(window["photo"])
-                size = np.array([window["image"].shape[:2]], np.int32)
+                image = records.decode(source[index])["image"]
+                size = np.array([image.shape[:2]], np.int32)
                 for labels, label in zip(seen, label_images, strict=True):
-                    labels.append(float(label(window["image"][None], size)[0]))
-                yield window["image"]
+                    labels.append(float(label(image[None], size)[0]))
+                yield image
 
         features = context.features(params, images())
         outputs = {k: np.asarray(x) for k, x in heads(params["heads"], features).items()}
-        _, first, photo = np.unique(photos, return_index=True, return_inverse=True)
-        windows = np.bincount(photo)
-        of_photos = np.array(groups)[first]
         rows = {}
         for column, tag in enumerate(tags):
             sums = np.zeros((len(first), tag.size), np.float32)
             np.add.at(sums, photo, outputs[tag.name])
-            rows[tag.name] = (sums / windows[:, None], labels_PT[first, column], of_photos)
+            labels_P, groups_P = labels_PT[first, column], columns.group[first]
+            rows[tag.name] = (sums / windows[:, None], labels_P, groups_P)
         for objective, labels in zip(from_images, seen, strict=True):
             rows[objective.name] = (
                 outputs[objective.name],
                 np.array(labels, np.float32),
-                np.array(groups),
+                columns.group,
             )
         return objective_metrics(objectives, *zip(*(rows[o.name] for o in objectives), strict=True))
 

@@ -9,7 +9,8 @@ import pytest
 from data_pipelines.errors import UserError
 from exif_jax.config import OptimizerConfig
 from exif_jax.training.mapping import SHARDED, data_mesh, over_devices, replicate, shard, to_host
-from exif_jax.training.step import initial_state, make_optimizer, map_train_step, masked_mean_part
+from exif_jax.training.optimizers import make_optimizer
+from exif_jax.training.step import initial_state, map_train_step, masked_mean_part
 
 RATE, STEPS, ROWS, KEY = 0.1, 3, 16, 5
 FROZEN = {"offset": np.float32(0.5)}
