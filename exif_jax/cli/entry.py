@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib.util
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def run_with_config(
             fields = "\n".join(f"  --config.{k}={v}" for k, v in flat(to_json(config)).items())
             print(f"fields and their values (exif_jax/config.py says what they mean):\n{fields}")
         return 0
-    missing = [f"--{name}" for name in ("config", "workdir") if given[name].value is None]
+    missing = [f"--{n}" for n, x in (("config", config), ("workdir", given.workdir)) if x is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} must be given")
     _start(given)
@@ -82,22 +83,44 @@ def load_config(words: Sequence[str], given: flags.FlagValues | None = None) -> 
         UserError: no such configuration, a misspelt field, or a value of the wrong type.
     """
     given = flags.FlagValues() if given is None else given
-    words = ["exif-jax", *_with_files(words)]
-    config_flags.DEFINE_config_file("config", None, flag_values=given, sys_argv=words)
+    words, text = ["exif-jax", *words], None
+    for index in reversed(range(1, len(words))):
+        flag, equals, value = words[index].partition("=")
+        if flag in ("--config", "-config") and (equals or words[index + 1 :]):
+            text = value if equals else words[index + 1]
+            del words[index : index + (1 if equals else 2)]
+            break
+    config = None if text is None else _read(text)
     # absl would print all its flags for a misspelt one, and a stack trace for a bad value.
     try:
+        if config is not None:
+            config_flags.DEFINE_config_dataclass(
+                "config", config, flag_values=given, sys_argv=words
+            )
         rest = given(words)[1:]
-        config = given.config
-    except (flags.Error, LookupError, TypeError, ValueError, OSError) as error:
+    except (flags.Error, LookupError, TypeError, ValueError) as error:
         raise UserError(_explain(error)) from error
     if rest:
         raise UserError(f"unexpected arguments: {' '.join(rest)}")
     if config is None:
         return None
+    expand_homes(given.config)
+    return given.config
+
+
+def _read(text: str) -> Any:
+    """Runs a configuration file."""
+    name, _, argument = config_file(text).partition(":")
+    spec = importlib.util.spec_from_file_location(f"config_{Path(name).stem}", name)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config={text}: not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses of its own look for their types
+    spec.loader.exec_module(module)
+    get_config = getattr(module, "get_config", None)
+    config = get_config(*[argument] if argument else []) if get_config else None
     if not dataclasses.is_dataclass(config):
-        path = config_flags.get_config_filename(given["config"])
-        raise UserError(f"--config={path}: its get_config() returns no configuration of exif_jax")
-    expand_homes(config)
+        raise UserError(f"--config={text}: no get_config() that returns a configuration of ours")
     return config
 
 
@@ -129,18 +152,6 @@ def config_file(text: str) -> str:
     raise UserError(
         f"--config={text}: no such configuration file; {hint}Ours are {', '.join(ours)}"
     )
-
-
-def _with_files(words: Sequence[str]) -> list[str]:
-    result = list(words)
-    for index, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if flag in ("--config", "-config"):
-            if equals:
-                result[index] = f"{flag}={config_file(value)}"
-            elif index + 1 < len(words):
-                result[index + 1] = config_file(words[index + 1])
-    return result
 
 
 def _start(given: flags.FlagValues) -> None:

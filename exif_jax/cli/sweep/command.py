@@ -111,9 +111,10 @@ def _check(fixed: Sequence[str], points: Sequence[Point]) -> None:
         if field in given:
             other = "--seeds" if field == "seed" else "--grid"
             raise UserError(f"--config.{field}: it has its values from {other}; leave it out")
+    if isinstance(load_config(fixed), EvaluationConfig):
+        raise UserError("--config gives an evaluation: a sweep repeats stages of training")
     for point in points:
-        if isinstance(load_config([*fixed, *point.overrides]), EvaluationConfig):
-            raise UserError("--config gives an evaluation: a sweep repeats stages of training")
+        load_config([*fixed, *point.overrides])
 
 
 def _train(one: results.Run, title: str, workdir: Path, lock: int) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from exif_jax.cli.sweep.results import Summary
@@ -28,46 +27,51 @@ def plot_sweep(summaries: Sequence[Summary], metrics: Sequence[str], path: Path)
         others = [f"{f.rpartition('.')[2]}={v}" for f, v in summary.fields.items() if f != along]
         lines.setdefault(", ".join(others), []).append(summary)
     numbers = _numbers(values[along])
+    positions = numbers or [float(index) for index in range(len(values[along]))]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 2.6 * len(metrics) + 0.6), layout="constrained")
-        for axes, metric in zip(
-            figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0], metrics, strict=True
-        ):
-            for (label, members), (colour, style) in zip(lines.items(), LINES * 99, strict=False):
+        panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, metric in zip(panels, metrics, strict=True):
+            for index, (label, members) in enumerate(lines.items()):
+                colour, style = LINES[index % len(LINES)]
+                # Words have no order: no lines between them, and room beside each other.
+                aside = 0.0 if numbers else 0.12 * (index - (len(lines) - 1) / 2)
                 known = [s for s in members if s.mean(metric) is not None]
-                x = [numbers[values[along].index(s.fields[along])] for s in known]
-                y = [s.mean(metric) for s in known]
-                bars = [s.spread(metric) or 0.0 for s in known]
+                x = [positions[values[along].index(s.fields[along])] + aside for s in known]
                 axes.errorbar(
-                    *(x, y, bars), color=colour, linestyle=style, marker="o", capsize=3, label=label
+                    x,
+                    [s.mean(metric) for s in known],
+                    [s.spread(metric) or 0.0 for s in known],
+                    color=colour,
+                    linestyle=style if numbers else "",
+                    marker="o",
+                    markersize=4,
+                    capsize=3,
+                    label=label,
                 )
                 for position, summary in zip(x, known, strict=True):
                     runs = summary.metrics[metric]
                     axes.plot([position] * len(runs), runs, ".", color=colour, alpha=0.4)
             axes.set_ylabel(metric)
             axes.grid(alpha=0.3)
-        _label(axes, along, values[along], numbers)
+        if numbers and min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+            panels[-1].set_xscale("log")
+        long = sum(map(len, values[along])) > 60
+        panels[-1].set_xticks(
+            positions, values[along], rotation=30 if long else 0, ha="right" if long else "center"
+        )
+        panels[-1].minorticks_off()
+        panels[-1].set_xlabel(along)
         if len(lines) > 1:
-            handles = figure.get_axes()[0].get_legend_handles_labels()
-            figure.legend(*handles, loc="outside right upper", frameon=False)
+            handles = panels[0].get_legend_handles_labels()
+            figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False)
         figure.suptitle("last validation; bars: standard deviation over seeds, dots: runs")
     return save(figure, path)
 
 
 def _numbers(values: Sequence[str]) -> list[float]:
-    """Positions on the axis: the values if all are numbers, otherwise their order."""
+    """The values if all are numbers, otherwise nothing."""
     try:
         return [float(value) for value in values]
     except ValueError:
-        return [float(index) for index in range(len(values))]
-
-
-def _label(axes: Axes, field: str, values: Sequence[str], numbers: Sequence[float]) -> None:
-    axes.set_xlabel(field)
-    if min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
-        axes.set_xscale("log")
-    turned = sum(map(len, values)) > 60
-    axes.set_xticks(
-        numbers, values, rotation=30 if turned else 0, ha="right" if turned else "center"
-    )
-    axes.minorticks_off()
+        return []

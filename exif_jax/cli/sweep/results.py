@@ -92,7 +92,8 @@ def take_up(workdir: Path, runs: Sequence[Run]) -> None:
     earlier = {row["run"]: row for row in read_json(state)["runs"]} if state.exists() else {}
     for one in runs:
         row = earlier.get(one.point.name, {})
-        if row.get("command") == one.command and row["status"] == 0:
+        same = row.get("command") == one.command and (workdir / one.point.name).is_dir()
+        if same and row["status"] == 0:
             one.status, one.metrics = 0, row["metrics"]
 
 
