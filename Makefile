@@ -1,30 +1,40 @@
-# Each target sets up what it needs in .venv; nothing but git, make and Python >= 3.11 is assumed.
+# Each target sets up what it needs in .venv, or in a .venv-NAME of its own for PYTHON=NAME; nothing
+# but git, make and Python >= 3.11 is assumed.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
 DEMO := demo
 # Compiled programs are kept, so that a second start is quick.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help demo test lint bench clean
+# What another interpreter, with its newer JAX, must pass too: one file of every kind, quick ones.
+SHORT := $(addprefix tests/,data_pipelines/test_records.py data_pipelines/test_pipeline.py \
+    exif_jax/test_config.py exif_jax/test_losses.py exif_jax/test_metrics.py \
+    exif_jax/models/test_parity.py exif_jax/models/test_storage.py \
+    exif_jax/training/test_mapping.py exif_jax/training/test_loop.py \
+    exif_jax/gmm/test_em.py exif_jax/detection/test_detectors.py exif_jax/cli/test_paths.py)
+
+.PHONY: help demo test test-short lint bench clean
 help:
 	@echo "make demo   the whole method on simulated photographs: some minutes on 2 cores"
-	@echo "make test   all tests       make lint   formatter, linter, type checker"
+	@echo "make test   all tests       make lint   formatter, linter, type checker, layers"
+	@echo "make test-short PYTHON=python3.12   a few minutes of them, with another interpreter"
 	@echo "make bench  speed of prepare, the input pipeline, the model and the mixture on this machine"
 
-.venv/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-.venv/installed-test: .venv/installed
+$(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
 # Started again after an interruption, every step continues or finds itself done.
-demo: .venv/installed
+demo: $(VENV)/installed
 	$(BIN)/python -m data_pipelines.simulated --out $(DEMO)/data --labelled 120 --test 40
 	$(BIN)/exif-jax prepare $(DEMO)/data/photos --out $(DEMO)/records --validation-fraction 0.2
 	$(BIN)/python train.py --config=configs/demo_pretext.py \
@@ -44,18 +54,22 @@ demo: .venv/installed
 	@echo; echo "All images above are SIMULATED. Plots: $(DEMO)/evaluation/plots, training curves:"
 	@ls $(DEMO)/*/curves.png
 
-test: .venv/installed-test
+test: $(VENV)/installed-test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-lint: .venv/installed-test
+test-short: $(VENV)/installed-test
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SHORT)
+
+lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-bench: .venv/installed-test
+bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/gmm.py
 
 clean:
-	rm -rf .venv $(DEMO) .jax_cache build *.egg-info
+	rm -rf .venv .venv-* $(DEMO) .jax_cache build *.egg-info

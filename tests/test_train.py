@@ -148,23 +148,15 @@ def test_a_killed_one_class_run_continues_exactly(pretext_runs, records, tmp_pat
     assert_identical(arrays(killed / "detector"), arrays(whole / "detector"))
 
 
-def test_two_processes_train_as_one(records, tmp_path):
-    arguments = [*PRETEXT, f"--config.data.photos={records}", "--config.steps=3"]
-    arguments += ["--config.optimizer.learning_rate=1e-3"]
-    one, two = tmp_path / "one", tmp_path / "two"
-    finish(start([*arguments, f"--workdir={one}"], devices=4))
+def start_two(arguments):
+    """Two processes of one run, with two devices each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes = [
+    together = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    return [
         start(
-            [
-                *arguments,
-                f"--workdir={two}",
-                f"--coordinator=127.0.0.1:{port}",
-                "--processes=2",
-                f"--process={index}",
-            ],
+            [*arguments, *together, f"--process={index}"],
             devices=2,
             # Only process 0 would find its programs in the cache, and then not wait long enough
             # (30 s, gloo's own limit) for the other to compile them.
@@ -172,7 +164,29 @@ def test_two_processes_train_as_one(records, tmp_path):
         )
         for index in range(2)
     ]
-    for process in processes:
+
+
+def test_both_processes_hear_why_one_refuses(records, tmp_path):
+    text = json.dumps({"stage": "pretext", "seed": 3})
+    (tmp_path / "config.json").write_text(text)
+    arguments = [*PRETEXT, f"--config.data.photos={records}", f"--workdir={tmp_path}"]
+    processes = start_two(arguments)
+    # Without a word from process 0 the other would wait at a barrier for minutes.
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], outputs
+    errors = [[x for x in output.splitlines() if x.startswith("error: ")] for output in outputs]
+    assert errors[0] == errors[1] and len(errors[0]) == 1
+    assert "holds another run" in errors[0][0] and "seed: 3 there, 0 now" in errors[0][0]
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_two_processes_train_as_one(records, tmp_path):
+    arguments = [*PRETEXT, f"--config.data.photos={records}", "--config.steps=3"]
+    arguments += ["--config.optimizer.learning_rate=1e-3"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start([*arguments, f"--workdir={one}"], devices=4))
+    for process in start_two([*arguments, f"--workdir={two}"]):
         finish(process)
     for a, b in zip(metrics(one).splitlines(), metrics(two).splitlines(), strict=True):
         a, b = json.loads(a), json.loads(b)

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from data_pipelines.errors import UserError
+from exif_jax.cli.paths import expand_home
 
-# name: (module with add_arguments and run, help, example)
+# name: (module, help, example); the module has add_arguments and run, or, of those whose flags are
+# the fields of a configuration, main.
 COMMANDS = {
     "prepare": (
         "data_pipelines.prepare.command",
@@ -18,6 +20,23 @@ COMMANDS = {
         "data_pipelines.prepare.report.tag_report",
         "coverage, classes and ranges of every tag in prepared records",
         "exif-jax tags records --json",
+    ),
+    "train": (
+        "exif_jax.cli.train",
+        "one stage of the method: records -> extractor, extractor -> detector",
+        "exif-jax train --config=pretext --config.data.photos=records --workdir=runs/pretext",
+    ),
+    "eval": (
+        "exif_jax.cli.evaluate",
+        "detectors on labelled images: tables, scores and plots",
+        "exif-jax eval --config=evaluation --config.detectors=runs/binary/detector "
+        "--config.data.images=labelled --workdir=runs/evaluation",
+    ),
+    "sweep": (
+        "exif_jax.cli.sweep.command",
+        "a grid over fields of a configuration and seeds: one run each, a table and a plot",
+        "exif-jax sweep --config=pretext --config.data.photos=records "
+        "--grid optimizer.learning_rate=1e-4,1e-3 --seeds 0,1,2 --workdir sweeps/rate",
     ),
     "detect": (
         "exif_jax.cli.detect",
@@ -34,13 +53,28 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status: 2 for a user's mistake."""
+    words = [expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    try:
+        return _run(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(*(stop.args or ["interrupted"]), file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except OSError as error:  # no space, no permission: the message names the file
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="exif-jax",
         description="Tells photographs from AI-generated images by what a camera leaves in them.",
-        epilog="Training and evaluation: train.py and eval.py in the repository.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    words = list(sys.argv[1:] if arguments is None else arguments)
     for name, (module, text, example) in COMMANDS.items():
         command = commands.add_parser(
             name, help=text, description=text, epilog=f"example: {example}"
@@ -48,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Only the command that runs is imported: the others' libraries take seconds to load.
         if name in words[:1]:
             implementation = importlib.import_module(module)
+            if hasattr(implementation, "main"):
+                return int(implementation.main(words[1:]))
             implementation.add_arguments(command)
             command.set_defaults(
                 run=implementation.run, passes=getattr(implementation, "PASSES_OPTIONS", False)
@@ -56,20 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and not args.passes:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.rest = rest
-    try:
-        status: int = args.run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
-    except OSError as error:  # no space, no permission: the message names the file
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return status
+    return int(args.run(args))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from data_pipelines.images import ImageError, decode_image
 from data_pipelines.labelled import TestSet
 from data_pipelines.perturbations import Perturbation
 from exif_jax import metrics
+from exif_jax.evaluation.journal import Journal, ScoredBatch
 
 MEAN = "mean"  # stands for the test set in the rows of means
 _SCORE_FIELDS = ("path", "label", "test_set", "detector", "perturbation", "score")
@@ -108,6 +109,7 @@ def evaluate(
     workdir: Path,
     *,
     batch_size: int = 16,
+    journal: Journal | None = None,
 ) -> list[Row]:
     """Evaluates detectors and writes what came out.
 
@@ -125,6 +127,8 @@ def evaluate(
         perturbations: `none` is evaluated only when among them.
         workdir: made if absent; earlier results in it are replaced.
         batch_size: images decoded and scored together.
+        journal: keeps finished batches, which are then not scored again; one for an evaluation
+            with the same arguments.
 
     Returns:
         Rows detector by detector, perturbation by perturbation, each with its row of means last.
@@ -141,12 +145,22 @@ def evaluate(
     with tqdm(total=total, unit="image", desc="evaluate") as progress, ThreadPoolExecutor() as pool:
         for test_set in test_sets:
             progress.set_postfix_str(test_set.name)
-            by_unit, unread = _score_set(
-                detectors, test_set, perturbations, batch_size, pool, progress
-            )
-            skipped += unread
-            for unit, scored in by_unit.items():
-                scores[unit][test_set.name] = scored
+            files = [(path, 0) for path in test_set.real]
+            files += [(path, 1) for path in test_set.generated]
+            batches = []
+            for start in range(0, len(files), batch_size):
+                part = files[start : start + batch_size]
+                batch = journal.get(test_set.name, start) if journal else None
+                if batch is None:
+                    batch = _score_batch(detectors, test_set.name, part, perturbations, pool)
+                    if journal:
+                        journal.add(test_set.name, start, batch)
+                batches.append((part, batch))
+                skipped += batch.skipped
+                progress.update(len(part))
+            read, joined = _joined(test_set.name, batches)
+            for unit, scored in zip(scores, joined, strict=True):
+                scores[unit][test_set.name] = Scores(*read, scored)
     n_skipped = {s.name: sum(u["test_set"] == s.name for u in skipped) for s in test_sets}
     rows = []
     for (detector, perturbation), by_set in scores.items():
@@ -223,57 +237,55 @@ def _check(
             raise UserError(f"test set name {name!r} {why}: rename its folder")
 
 
-def _score_set(
+def _score_batch(
     detectors: Mapping[str, Scorer],
-    test_set: TestSet,
+    test_set: str,
+    files: Sequence[tuple[Path, int]],
     perturbations: Sequence[Perturbation],
-    batch_size: int,
     pool: ThreadPoolExecutor,
-    progress: tqdm,
-) -> tuple[dict[tuple[str, str], Scores], list[dict[str, str | int]]]:
-    """Scores of a test set by (detector, perturbation), and its unreadable images."""
-    files = [(path, 0) for path in test_set.real] + [(path, 1) for path in test_set.generated]
-    read: list[tuple[Path, int]] = []
-    unread: list[dict[str, str | int]] = []
-    scores: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
-    for start in range(0, len(files), batch_size):
-        batch = files[start : start + batch_size]
-        images = []
-        decoded = pool.map(_decode, (path for path, _ in batch))
-        for (path, label), image in zip(batch, decoded, strict=True):
-            if isinstance(image, ImageError):
-                unread.append(
-                    {
-                        "path": _text(path),
-                        "label": label,
-                        "test_set": test_set.name,
-                        "reason": image.reason,
-                        "message": str(image),
-                    }
+) -> ScoredBatch:
+    """Scores a few images, each given with its label."""
+    read: list[int] = []
+    images: list[np.ndarray] = []
+    skipped: list[dict[str, str | int]] = []
+    for index, image in enumerate(pool.map(_decode, (path for path, _ in files))):
+        if isinstance(image, ImageError):
+            path, label = files[index]
+            place: dict[str, str | int] = {"path": _text(path), "label": label}
+            why = {"test_set": test_set, "reason": image.reason, "message": str(image)}
+            skipped.append({**place, **why})
+        else:
+            read.append(index)
+            images.append(image)
+    scores = np.zeros((len(detectors), len(perturbations), len(images)), np.float32)
+    for column, perturbation in enumerate(perturbations if images else ()):
+        perturbed = list(pool.map(perturbation.apply, images))
+        for row, (name, detector) in enumerate(detectors.items()):
+            scored = np.asarray(detector.score(perturbed), np.float32)
+            if scored.shape != (len(perturbed),) or not np.isfinite(scored).all():
+                raise ValueError(
+                    f"detector {name!r} gave no finite score for each image: {scored}, for "
+                    f"{perturbation.name!r} of {[_text(files[i][0]) for i in read]}"
                 )
-            else:
-                images.append(image)
-                read.append((path, label))
-        for perturbation in perturbations if images else ():
-            perturbed = list(pool.map(perturbation.apply, images))
-            for name, detector in detectors.items():
-                scored = np.asarray(detector.score(perturbed), np.float32)
-                if scored.shape != (len(perturbed),) or not np.isfinite(scored).all():
-                    raise ValueError(
-                        f"detector {name!r} gave no finite score for each image: {scored}, for "
-                        f"{perturbation.name!r} of {[_text(p) for p, _ in read[-len(images) :]]}"
-                    )
-                scores[name, perturbation.name].append(scored)
-        progress.update(len(batch))
+            scores[row, column] = scored
+    return ScoredBatch(read, skipped, scores)
+
+
+def _joined(
+    test_set: str, batches: Sequence[tuple[Sequence[tuple[Path, int]], ScoredBatch]]
+) -> tuple[tuple[list[str], np.ndarray], np.ndarray]:
+    """Paths and labels [n] of the images of a test set that were read, and scores [units, n]."""
+    read = [files[index] for files, batch in batches for index in batch.read]
     labels = np.array([label for _, label in read], int)
     for label, kind in enumerate(("photograph", "generated image")):
         if not (labels == label).any():
+            first = next(unread for _, batch in batches for unread in batch.skipped)
             raise UserError(
-                f"test set {test_set.name!r}: no {kind} could be read; "
-                f"the first failed so: {unread[0]['path']}: {unread[0]['message']}"
+                f"test set {test_set!r}: no {kind} could be read; "
+                f"the first failed so: {first['path']}: {first['message']}"
             )
-    paths = [_text(path) for path, _ in read]
-    return {unit: Scores(paths, labels, np.concatenate(s)) for unit, s in scores.items()}, unread
+    scores = np.concatenate([batch.scores for _, batch in batches], axis=-1)
+    return ([_text(path) for path, _ in read], labels), scores.reshape(-1, len(read))
 
 
 def _decode(path: Path) -> np.ndarray | ImageError:

@@ -38,7 +38,7 @@ def training_curves(metrics_path: Path, out: Path) -> Path:
     Raises:
         UserError: the file is absent or has no complete line.
     """
-    lines = _read_metrics(metrics_path)
+    lines = read_metrics(metrics_path)
     validation = [line for line in lines if line["split"] == "validation"]
     names = sorted({name for line in validation for name in line})
     families = {family: [name for name in names if _family(name) == family] for family in _FAMILIES}
@@ -88,7 +88,12 @@ def _draw(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str, label: str,
         axes.plot(steps, values, label=label, **kw)
 
 
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last one cut short by a crash is left out.
+
+    Raises:
+        UserError: the file is absent, damaged or has no complete line.
+    """
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:

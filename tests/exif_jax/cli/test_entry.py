@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ import pytest
 from PIL import Image
 
 from data_pipelines.errors import UserError
+from exif_jax.cli.evaluate import evaluate
+from exif_jax.cli.train import train
 from exif_jax.config import (
     BinaryConfig,
     EvaluationConfig,
@@ -28,8 +29,6 @@ from exif_jax.models.trained import load_extractor
 
 ROOT = Path(__file__).resolve().parents[3]
 PRETEXT = "--config=configs/pretext.py"
-train = runpy.run_path(str(ROOT / "train.py"))["main"]
-evaluate = runpy.run_path(str(ROOT / "eval.py"))["main"]
 
 
 def command(program, *arguments):
@@ -61,6 +60,7 @@ def command(program, *arguments):
         ("train.py", [PRETEXT, "--workdr=x"], "Unknown command line flag 'workdr'"),
         ("train.py", [PRETEXT, "more", "words"], "unexpected arguments: more words"),
         ("train.py", ["--config", "configs/no.py"], "--config=configs/no.py: no such config"),
+        ("train.py", ["--config=one_clas"], "did you mean one_class? Ours are binary, "),
         ("eval.py", ["--config=configs/evaluation.py", "--config.detector=x"], "mean detectors?"),
         # This one is found only after the start: no stack trace then, either.
         ("train.py", [PRETEXT, "--config.data.photos=no"], "no: no prepared records"),
@@ -79,8 +79,36 @@ def test_missing_flags_are_named():
     assert command("eval.py").stderr == "error: --config and --workdir must be given\n"
 
 
+def test_a_misspelt_field_of_an_encoder_of_ones_own_is_named(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from exif_jax.config import ENCODERS, EncoderConfig, PretextConfig\n\n"
+        "@ENCODERS.register('mine')\n"
+        "@dataclass\n"
+        "class Mine(EncoderConfig):\n    depth: int = 1\n\n"
+        "def get_config():\n    return PretextConfig(model=Mine())\n"
+    )
+    result = command("train.py", f"--config={tmp_path / 'mine.py'}", "--config.model.dept=2")
+    assert result.stderr == "error: the configuration has no field 'dept'; did you mean depth?\n"
+    assert result.returncode == 2
+
+
+def test_a_file_without_a_configuration_of_ours_is_named(tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return {'a': 1}\n")
+    result = command("train.py", f"--config={tmp_path / 'mine.py'}")
+    assert "mine.py: no get_config() that returns a configuration of ours" in result.stderr
+
+
+@pytest.mark.parametrize("program", ["train.py", "eval.py"])
+def test_help_teaches(program):
+    result = command(program, "--help")
+    assert result.returncode == 0 and result.stderr == ""
+    for word in ("example: exif-jax", "--workdir=DIR", "--coordinator", "demo_pretext", "LABELLED"):
+        assert word in result.stdout
+
+
 def test_help_lists_the_fields():
-    result = command("train.py", "--help", "--config=configs/one_class.py")
+    result = command("train.py", "--help", "--config=one_class")
     assert result.returncode == 0
     assert "--config.num_components=5\n" in result.stdout
     assert "--config.data.photos=\n" in result.stdout
@@ -100,9 +128,9 @@ def one_sided(tmp_path):
 
 
 def test_configurations_are_not_mixed_up(tmp_path):
-    with pytest.raises(UserError, match=r"EvaluationConfig, which train\.py cannot run"):
+    with pytest.raises(UserError, match="EvaluationConfig, which `train` cannot run"):
         train(EvaluationConfig(), tmp_path)
-    with pytest.raises(UserError, match=r"PretextConfig, which eval\.py cannot run"):
+    with pytest.raises(UserError, match="PretextConfig, which `eval` cannot run"):
         evaluate(PretextConfig(), tmp_path)
 
 
@@ -121,7 +149,9 @@ def test_configurations_are_not_mixed_up(tmp_path):
         ),
     ],
 )
-def test_a_wrong_field_is_named(config, message, tmp_path):
+def test_a_wrong_field_is_named(config, message, records, tmp_path):
+    if isinstance(config, PretextConfig) and config.data.photos:
+        config = dataclasses.replace(config, data=RecordsConfig(str(records)))
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,106 @@
+r"""Evaluates detectors on labelled test sets, plain and perturbed: tables, scores and plots.
+
+  exif-jax eval --config=evaluation --config.detectors=RUN2/detector,RUN3/detector \
+      --config.data.images=LABELLED --config.perturbations=none,jpeg:95,blur:1.0 --workdir=RUN4
+
+Every top folder of LABELLED with folders of photographs and of generated images (0_real and 1_fake,
+at any depth) is a test set. The workdir gets results.json, results.csv, scores.csv, skipped.jsonl
+and plots/. A killed evaluation goes on with the images that are not yet scored; a finished one says
+so. If detectors or images have changed since, all is done anew.
+
+example: exif-jax eval --config=evaluation --config.detectors=runs/one_class,runs/binary \
+             --config.data.images=labelled_test --workdir=runs/evaluation
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exif_jax.cli.entry import run_with_config
+
+if TYPE_CHECKING:
+    from data_pipelines.labelled import TestSet
+
+
+def main(words: Sequence[str]) -> int:
+    """`exif-jax eval` and eval.py; returns the exit status."""
+    return run_with_config(evaluate, __doc__, words)
+
+
+def evaluate(config: object, workdir: Path) -> None:
+    """Runs the evaluation.
+
+    Raises:
+        UserError: the configuration, its inputs or the workdir do not fit.
+    """
+    # Imported here, so that --help and a misspelt flag answer at once.
+    import jax
+
+    from data_pipelines.errors import UserError
+    from data_pipelines.labelled import find_test_sets
+    from data_pipelines.perturbations import parse_perturbations
+    from exif_jax.config import EvaluationConfig, check_positive, check_set
+    from exif_jax.detection.detectors import load_detector
+    from exif_jax.evaluation.evaluate import evaluate, format_table, read_scores
+    from exif_jax.evaluation.journal import Journal
+    from exif_jax.evaluation.plots import plot_evaluation
+    from exif_jax.training.runs import open_run
+
+    if not isinstance(config, EvaluationConfig):
+        raise UserError(
+            f"--config gives a {type(config).__name__}, which `eval` cannot run; stages are run by "
+            "`train`"
+        )
+    check_set("detectors", config.detectors)
+    check_set("data.images", config.data.images)
+    check_positive(config, "batch_size")
+    if jax.process_count() > 1:
+        raise UserError("an evaluation uses the devices of one process: start only one")
+    loaded = [load_detector(path.strip()) for path in config.detectors.split(",")]
+    detectors = {detector.name: detector for detector in loaded}
+    if len(detectors) < len(loaded):
+        raise UserError(
+            f"config.detectors: two detectors have the same name ({', '.join(detectors)}): a "
+            "detector is named after its run's directory, so rename one of them"
+        )
+    test_sets = find_test_sets(Path(config.data.images))
+    perturbations = parse_perturbations(config.perturbations)
+    open_run(workdir, config, "evaluation")
+    where = f"results.json, results.csv, scores.csv and plots/ are in {workdir}"
+    identity = {
+        "detectors": {d.name: _digest_of_files(d.extractor.source) for d in loaded},
+        "images": _digest_of_images(test_sets),
+    }
+    with Journal(workdir / "scored.jsonl", identity) as journal:
+        if journal.finished:
+            print(f"this evaluation is finished: {where}")
+            return
+        rows = evaluate(
+            *(detectors, test_sets, perturbations, workdir),
+            batch_size=config.batch_size,
+            journal=journal,
+        )
+        plot_evaluation(rows, read_scores(workdir / "scores.csv"), workdir / "plots")
+        journal.finish()
+    print(format_table(rows))
+    print(where)
+
+
+def _digest_of_files(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest_of_images(test_sets: Iterable["TestSet"]) -> str:
+    """Of names, sizes and times: the images themselves are not read."""
+    digest = hashlib.sha256()
+    for test_set in test_sets:
+        for path in (*test_set.real, *test_set.generated):
+            facts = path.stat()
+            digest.update(
+                f"{test_set.name} {path!r} {facts.st_size} {facts.st_mtime_ns}\n".encode()
+            )
+    return digest.hexdigest()
