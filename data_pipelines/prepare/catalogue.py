@@ -1,6 +1,7 @@
 """What is known of all photos, in columns: about 150 bytes a photo, so that millions fit."""
 
 import dataclasses
+import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -95,6 +96,10 @@ class _Words:
         return self.index.setdefault(text, len(self.index)) if text else -1
 
 
+def _or_nan(value: str | float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
 class CatalogueBuilder:
     """Gathers a catalogue photo by photo."""
 
@@ -112,34 +117,21 @@ class CatalogueBuilder:
     def add_photo(
         self,
         *,
-        photo: int,
         camera: str,
         seconds: float | None,
-        digest: int,
-        num_windows: int,
-        size_differs: bool,
-        part: int,
         values: Mapping[str, str | float],
         skipped_windows: Mapping[str, int],
+        **numbers: int,
     ) -> None:
-        """Adds a photo; see `Catalogue` for the arguments."""
-        row = {
-            "photo": photo,
-            "camera": self._cameras(camera),
-            "seconds": float("nan") if seconds is None else seconds,
-            "digest": digest,
-            "num_windows": num_windows,
-            "size_differs": size_differs,
-            "part": part,
-        }
-        for name, value in row.items():
-            self._columns[name].append(value)
+        """Adds a photo; see `Catalogue` for the arguments, `numbers` are its other columns."""
+        numbers["camera"] = self._cameras(camera)
+        for name, column in self._columns.items():
+            column.append(numbers[name] if name != "seconds" else _or_nan(seconds))
         for tag in TAGS:
-            number = values.get(tag.name)
-            if tag.kind == "ranked":
-                self._values[tag.name].append(float("nan") if number is None else float(number))
-            else:
-                self._values[tag.name].append(self._words[tag.name](str(number or "")))
+            value = values.get(tag.name)
+            known = self._words.get(tag.name)
+            column = self._values[tag.name]
+            column.append(known(str(value or "")) if known else _or_nan(value))
         self._skipped.update(skipped_windows)
 
     def add_reject(self, reason: str, name: str, detail: str, skipped: Mapping[str, int]) -> None:

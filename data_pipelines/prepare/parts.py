@@ -59,6 +59,11 @@ def read_todo(directory: epath.Path, index: int) -> list[tuple[Item, Entry | Non
     return [(Item(**item), Entry(**entry) if entry else None) for item, entry in rows]
 
 
+def is_listed(directory: epath.Path, num_parts: int) -> bool:
+    """Returns whether the todo files of all parts are there; they are written in order."""
+    return bool(_path(directory, num_parts - 1, "todo").exists())
+
+
 def is_done(directory: epath.Path, index: int) -> bool:
     """Returns whether a part is there."""
     return bool(_path(directory, index, "rows").exists())

@@ -143,9 +143,8 @@ class Job:
         """
         self.workspace.enter(self.command)
         folder, num_parts = self.workspace.parts, parts.num_parts(len(self.items))
-        if not self.workspace.is_listed():
+        if not parts.is_listed(folder, num_parts):
             parts.write_todo(folder, self.items, self._entries())
-            self.workspace.mark_listed(num_parts)
         missing = [i for i in range(num_parts) if not parts.is_done(folder, i)]
         if missing:
             engine.make_parts(self.workspace, missing, self.options)

@@ -24,7 +24,6 @@ from data_pipelines.records import PREPARE_FILE, UNFINISHED
 from data_pipelines.storage import is_uri
 
 _COMMAND_FILE: Final = "command.json"
-_LISTED_FILE: Final = "listed.json"
 _UNDECIDED: Final = "undecided_options"
 _REMEDY: Final = "give another --out, or delete it first"
 
@@ -80,7 +79,10 @@ class Workspace:
             return True
         if started.exists():
             _compare(self.out, read_json(started), command)
-        elif self.out.exists() and (not self.out.is_dir() or _is_foreign(self.out)):
+        elif self.out.exists() and (
+            # What a command that did not start leaves is a lock.
+            not self.out.is_dir() or any(p.name != UNFINISHED for p in self.out.iterdir())
+        ):
             raise UserError(
                 f"{self.out}: exists, and is not output of `exif-jax prepare`; {_REMEDY}"
             )
@@ -112,14 +114,6 @@ class Workspace:
         if self.out.exists() and not any(self.out.iterdir()):
             self.out.rmdir()
 
-    def mark_listed(self, num_parts: int) -> None:
-        """Notes that the todo files of all parts are there."""
-        write_json(self._unfinished / _LISTED_FILE, {"num_parts": num_parts})
-
-    def is_listed(self) -> bool:
-        """Returns whether the todo files of all parts are there."""
-        return (self._unfinished / _LISTED_FILE).exists()
-
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps a second process on this machine from writing the same output.
@@ -141,11 +135,6 @@ class Workspace:
                     f"{self.out}: another `exif-jax prepare` is writing it; wait until it ends"
                 ) from error
             yield
-
-
-def _is_foreign(out: epath.Path) -> bool:
-    """Returns whether a directory holds anything but the lock of a command that did not start."""
-    return any(path.name != UNFINISHED for path in out.iterdir())
 
 
 def _compare(out: epath.Path, found: object, command: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from data_pipelines.prepare.report.html import amount, printable
 from data_pipelines.prepare.report.page import render_page
 from data_pipelines.prepare.report.plots import format_value
 from data_pipelines.records import check_records
+from data_pipelines.storage import expand_user
 from data_pipelines.tags import OTHER, TAG_BY_NAME
 from data_pipelines.targets import Target, class_index
 
@@ -354,7 +355,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "records",
-        type=epath.Path,
+        type=lambda text: epath.Path(expand_user(text)),
         metavar="DIR",
         help="made by `exif-jax prepare`; a directory or a gs:// URI",
     )

@@ -89,6 +89,25 @@ def test_a_reader_killed_while_idle_costs_no_file(make_photo: MakePhoto) -> None
         assert reader.read(item(good)) == expected
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "nonsense",
+        "{}",
+        '{"reject": {"reason": "too_small"}}',
+        '{"photo": {"windows": [99999999999]}}',
+        '{"photo": {"windows": [-5, 2]}}',
+        '{"photo": {"windows": 7, "photo": 1}}',
+    ],
+)
+def test_an_answer_that_makes_no_sense_rejects_the_file(make_photo: MakePhoto, answer: str) -> None:
+    says = f"{ANSWER_READY} sys.stdin.readline(); print({answer!r}, flush=True)"
+    with GuardedReader(Options(), [sys.executable, "-c", says]) as reader:
+        result = reader.read(item(make_photo("good.jpg")))
+    assert isinstance(result, Reject)
+    assert result.reason == "crashed"
+
+
 def test_interrupting_ends_a_read_of_another_thread(tmp_path: Path, make_photo: MakePhoto) -> None:
     good, asked = make_photo("good.jpg"), tmp_path / "asked"
     sleeps = f"{ANSWER_READY} sys.stdin.readline(); open({str(asked)!r}, 'w'); time.sleep(600)"

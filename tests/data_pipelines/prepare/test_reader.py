@@ -267,6 +267,17 @@ def test_stray_bytes_harm_nothing(make_photo: MakePhoto) -> None:
     assert accepted(stray).values == accepted(path).values
 
 
+def test_rows_of_the_previous_release_are_read() -> None:
+    photo = {"photo": 7, "camera": "Canon EOS 700D", "seconds": 9.0, "digest": 3}
+    photo |= {"values": {"Make": "Canon", "FNumber": 2.8}, "width": 600, "height": 300}
+    photo |= {"size_differs": False, "corners": [[0, 16], [256, 16]], "windows": [3, 2]}
+    read = from_row({"name": "a.jpg", "photo": {**photo, "skipped": {"flat": 1}}}, b"abcde")
+    assert isinstance(read, PreparedPhoto)
+    assert (read.corners, read.windows) == (((0, 16), (256, 16)), (b"abc", b"de"))
+    reject = {"reason": "too_small", "detail": "10 x 10 pixels", "skipped": {}}
+    assert from_row({"name": "b.jpg", "reject": reject}, b"") == Reject(**reject)
+
+
 def test_photos_and_rejects_come_back_from_json(make_photo: MakePhoto) -> None:
     photo = accepted(make_photo("a.jpg", size=(600, 300)))
     row = json.loads(json.dumps(to_row(photo)))
