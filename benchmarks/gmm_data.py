@@ -14,8 +14,7 @@ from sklearn.mixture import GaussianMixture
 COMPONENTS = 5
 REFERENCE = "scikit-learn float64"
 MOST_ROWS = 100_000  # for scikit-learn and for float64
-# scikit-learn's default; the columns' mean variance is one.
-REG_COVAR = 1e-6
+REG_COVAR = 1e-6  # scikit-learn's default; the columns' mean variance is one
 WRONG = 0.1  # share of rows that start in a wrong component
 _DISTANCE = 0.7  # of the centres, against noise of one, in every latent direction
 _DECADES = 3  # over which the latent directions' deviations spread
@@ -40,14 +39,19 @@ def _chunks(rows: int, columns: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield x[: rows - start], labels[: rows - start]
 
 
+def _fill(x: np.ndarray) -> np.ndarray:
+    """Writes simulated rows into an array, one chunk in memory at a time; their components."""
+    labels, done = np.empty(len(x), int), 0
+    for part, of_part in _chunks(*x.shape):
+        end = done + len(part)
+        x[done:end], labels[done:end], done = part, of_part, end
+    return labels
+
+
 def simulate(rows: int, columns: int, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray]:
     """Simulated rows [N, D] and responsibilities to start from, one-hot [N, K]."""
     x = np.empty((rows, columns), dtype)
-    labels = np.empty(rows, int)
-    done = 0
-    for part, of_part in _chunks(rows, columns):
-        x[done : done + len(part)], labels[done : done + len(part)] = part, of_part
-        done += len(part)
+    labels = _fill(x)
     rng = np.random.default_rng(2)
     other = (labels + rng.integers(1, COMPONENTS, size=rows)) % COMPONENTS
     return x, np.eye(COMPONENTS)[np.where(rng.random(rows) < WRONG, other, labels)]
@@ -56,14 +60,11 @@ def simulate(rows: int, columns: int, dtype: Any = np.float64) -> tuple[np.ndarr
 def write_simulated(path: Path, rows: int, columns: int) -> None:
     """The same rows as a float32 file of NumPy's."""
     file = np.lib.format.open_memmap(path, "w+", np.float32, (rows, columns))
-    done = 0
-    for part, _ in _chunks(rows, columns):
-        file[done : done + len(part)] = part
-        done += len(part)
+    _fill(file)
     file.flush()
 
 
-class SklearnMixture(GaussianMixture):  # type: ignore[misc]
+class SklearnMixture(GaussianMixture):
     """scikit-learn's mixture, started from responsibilities."""
 
     @classmethod

@@ -2,47 +2,37 @@
 
 python benchmarks/prepare.py
 
-What is compared takes turns within one run, and the ratios are of neighbouring turns, so that other
-load on the machine disturbs them little. The tables go to the terminal and, with the machine and
-the versions, to results/prepare_DEVICE.md and .json beside this file, written anew after every
+Results go to results/prepare_DEVICE.md and .json beside this file, written anew after every
 section. Real photos are measured where they are there; all others are SIMULATED and said to be.
 `--quick` checks the script itself within a minute, with sizes whose numbers mean nothing.
 """
 
-import argparse
+import cProfile
 import dataclasses
-import shlex
-import sys
+import os
+import pstats
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prepare_growth import measure_growth, measure_interruption, measure_plan
-from prepare_photos import (
-    JPEG,
-    PNG,
-    SMALL,
-    TIFF,
-    Format,
-    Kind,
-    first_photos,
-    link_photos,
-    photos_in,
-    simulate_photos,
-)
-from prepare_report import Table, render, report, spread
-from prepare_runs import Prepare, decoders
-from prepare_steps import measure_steps
-from prepare_windows import measure_encodings, measure_reading, thread_counts
-from speed_report import describe_machine, take_turns, write_results
+from measuring import Report, Table, command_line, progress, spread, take_turns
+from prepare_photos import Kind, first, linked, simulated
+from prepare_runs import Prepare, decoders, parent_and_child
+from prepare_windows import measure_encodings, measure_reading
 
-from data_pipelines.prepare.report.tag_report import load_report
+from data_pipelines.images import find_images
+from data_pipelines.prepare.reader import read_photo
+from data_pipelines.prepare.run import Options
 from data_pipelines.records import open_records
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev"
+_SMALL = (1152, 864)  # of the simulated photos of a megapixel
+_MEBI = 2**20
+_CORES = os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +45,8 @@ class Sizes:
         small: real windows at most.
         photos: for each simulated kind, its width and height, and how many.
         coded: photos of each format that is decoded whole.
-        steps: photos of each kind in the table of steps.
+        profiled: photos of each kind whose time is divided by function.
         base: simulated photos of the smallest set that grows.
-        planned: numbers of photos whose plan is made.
         windows: of a photo in the comparison of encodings.
         images: read in a turn.
         batch: images of a batch.
@@ -66,29 +55,23 @@ class Sizes:
         every: of so many kinds of photos only one is timed.
     """
 
-    rounds: int
-    copies: int
-    small: int
-    photos: tuple[tuple[tuple[int, int], int], ...]
-    coded: int
-    steps: int
-    base: int
-    planned: tuple[int, ...]
-    windows: int
-    images: int
-    batch: int
-    threads: tuple[int, ...]
+    rounds: int = 3
+    copies: int = 4
+    small: int = 640
+    photos: tuple[tuple[tuple[int, int], int], ...] = (((4000, 3000), 32), ((6000, 4000), 16))
+    coded: int = 16
+    profiled: int = 4
+    base: int = 24
+    windows: int = 4
+    images: int = 1024
+    batch: int = 32
+    threads: tuple[int, ...] = tuple(n for n in (1, 2, 4, 8, 16, 32, 64) if n <= 2 * _CORES)
     workers: tuple[int, ...] = (1, 2)
     every: int = 1
 
 
-_LARGE = (((4000, 3000), 32), ((6000, 4000), 16))
-SIZES = {
-    "full": Sizes(
-        3, 4, 640, _LARGE, 16, 4, 24, (100_000, 1_000_000), 4, 1024, 32, tuple(thread_counts())
-    ),
-    "quick": Sizes(1, 1, 8, (((800, 600), 2),), 2, 2, 1, (1000,), 2, 32, 4, (1, 2), (2,), 4),
-}
+QUICK = Sizes(1, 1, 8, (((800, 600), 2),), 2, 2, 1, 2, 32, 4, (1, 2), (2,), 4)
+SIZES = {"cpu": Sizes(), "accelerator": Sizes(), "quick": QUICK}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,61 +82,43 @@ class Bench:
         sizes: how much.
         scratch: folder for everything that is made.
         originals: whole real photos, or none.
-        small: real windows of 256x256, or none.
+        windows: real windows of 256x256, or none.
     """
 
     sizes: Sizes
     scratch: Path
-    originals: tuple[Path, ...]
-    small: tuple[Path, ...]
+    originals: Sequence[Path]
+    windows: Sequence[Path]
 
-    def simulated(self, size: tuple[int, int], count: int, form: Format) -> tuple[str, Path]:
-        """Name and folder of simulated photos, made when they are first asked for."""
-        name = f"SIMULATED {size[0] * size[1] / 1e6:.3g} megapixels, {form.name}"
-        folder = self.scratch / f"simulated_{form.name}_{size[0]}_{count}"
-        if not folder.exists():
-            progress(f"making {count} photos: {name} ...")
-        return name, simulate_photos(folder, count, size, form)
+    @property
+    def small(self) -> Kind:
+        """Some of the real windows, of all cameras alike."""
+        some = self.windows[:: max(1, len(self.windows) // self.sizes.small)][: self.sizes.small]
+        return Kind("real windows 256x256, JPEG", linked(self.scratch / "small", some))
 
-    def small_folder(self) -> Path:
-        """Folder of some of the real windows, of all cameras alike."""
-        step = max(1, len(self.small) // self.sizes.small)
-        return link_photos(self.scratch / "small", self.small[::step][: self.sizes.small], 1)
-
+    @property
     def kinds(self) -> list[Kind]:
         """All kinds of photos whose preparing is timed."""
         sizes, kinds = self.sizes, []
         if self.originals:
-            folder = link_photos(self.scratch / "originals", self.originals, sizes.copies)
+            folder = linked(self.scratch / "originals", self.originals, sizes.copies)
             kinds += [Kind("real whole photos, JPEG", folder)]
             kinds += [Kind("the same as pixels", folder, "pixels")]
-        if self.small:
-            folder = self.small_folder()
-            kinds.append(Kind("real windows 256x256, JPEG", folder))
-        for size, count in sizes.photos:
-            kinds.append(Kind(*self.simulated(size, count, JPEG)))
+        if self.windows:
+            kinds.append(self.small)
+        kinds += [simulated(self.scratch, *photos) for photos in sizes.photos]
+        jpeg = simulated(self.scratch, *sizes.photos[0])
+        kinds.append(first(jpeg, sizes.coded, name=f"{jpeg.name}, as pixels", encoding="pixels"))
         size, _ = sizes.photos[0]
-        name, folder = self.simulated(*sizes.photos[0], JPEG)
-        some = first_photos(self.scratch / "as_pixels", sizes.coded, folder)
-        kinds.append(Kind(f"{name}, as pixels", some, "pixels"))
-        for form in (PNG, TIFF):
-            kinds.append(Kind(*self.simulated(size, sizes.coded, form), "pixels"))
-        return kinds
+        kinds += [simulated(self.scratch, size, sizes.coded, form) for form in ("PNG", "TIFF")]
+        return kinds[:: sizes.every]
 
+    @property
     def growing(self) -> list[Kind]:
         """Simulated photos of a megapixel: some, four and sixteen times as many, all different."""
         base = self.sizes.base
-        _, folder = self.simulated(SMALL, 16 * base, JPEG)
-        sets = [
-            Kind(f"{n} x", first_photos(self.scratch / f"times{n}", n * base, folder))
-            for n in (1, 4)
-        ]
-        return [*sets, Kind("16 x", folder)]
-
-
-def progress(text: str) -> None:
-    """Tells what is being done."""
-    print(text, file=sys.stderr, flush=True)
+        most = simulated(self.scratch, _SMALL, 16 * base)
+        return [first(most, base), first(most, 4 * base), most]
 
 
 def measure_speed(bench: Bench) -> list[Table]:
@@ -161,31 +126,40 @@ def measure_speed(bench: Bench) -> list[Table]:
     sizes, table = bench.sizes, Table("Photos against only decoding them", ())
     table.header = ("photos", "files, of MB", "workers", "decoding, photos/s", "prepare, photos/s")
     table.header += ("MB/s a core", "prepare / decoding", "the same without the start")
-    kinds = bench.kinds()[:: sizes.every]
-    first = Kind("start", first_photos(bench.scratch / "start", 1, bench.growing()[0].folder))
     prepare = Prepare(bench.scratch / "speed")
     progress("measuring: the start of the command ...")
-    starts = take_turns({"start": partial(prepare.run, first, 1)}, sizes.rounds)["start"]
-    start = float(np.median(starts))
+    one = first(bench.growing[0], 1)
+    starts = take_turns({"start": partial(prepare.run, one, 1)}, sizes.rounds)["start"]
     table.measured["start_seconds"] = starts.tolist()
     with decoders(sizes.workers) as bounds:
-        for kind in kinds:
+        for kind in bench.kinds:
             progress(f"measuring: {kind.name} ...")
             paths, megabytes = kind.paths, kind.megabytes
             tasks: dict[str, Callable[[], Any]] = {}
             for workers in sizes.workers:
-                tasks[f"decode {workers}"] = partial(bounds[workers].decode, paths)
+                tasks[f"decode {workers}"] = partial(bounds[workers], paths)
                 tasks[f"prepare {workers}"] = partial(prepare.run, kind, workers)
             seconds = take_turns(tasks, sizes.rounds)
-            used = load_report(prepare.last)["num_photos"]
+            source = open_records(prepare.last).source("train")
+            used = len({source[i]["path"] for i in range(len(source))})
             table.measured[kind.name] = {
-                "files": len(paths),
-                "used": used,
-                "megabytes": megabytes,
+                **{"files": len(paths), "used": used, "megabytes": megabytes},
                 "seconds": {name: values.tolist() for name, values in seconds.items()},
             }
+            some = f" ({used})" if used != len(paths) else ""
+            files = f"{len(paths)}{some}, {megabytes / len(paths):.2g}"
             for workers in sizes.workers:
-                table.lines.append(_speed_line(kind, used, seconds, workers, start))
+                bound, whole = seconds[f"decode {workers}"], seconds[f"prepare {workers}"]
+                more = whole - np.median(starts)
+                # Sets as small as those of --quick take no longer than the start.
+                rest = spread(bound / more) if (more > 0.1 * np.median(starts)).all() else "-"
+                cells = (
+                    f"{np.median(len(paths) / bound):.1f}",
+                    f"{np.median(len(paths) / whole):.1f}",
+                    f"{np.median(megabytes / whole) / workers:.1f}",
+                )
+                ratios = (spread(bound / whole), rest)
+                table.lines.append((kind.name, files, str(workers), *cells, *ratios))
             prepare.clear()
     table.notes = [
         f"The start of the command, {spread(starts)} s for one photo, is in all numbers but those "
@@ -198,103 +172,143 @@ def measure_speed(bench: Bench) -> list[Table]:
     return [table]
 
 
-def _speed_line(
-    kind: Kind, used: int, seconds: Mapping[str, np.ndarray], workers: int, start: float
-) -> tuple[str, ...]:
-    files = len(kind.paths)
-    bound, whole = seconds[f"decode {workers}"], seconds[f"prepare {workers}"]
-    some = f" ({used})" if used != files else ""
-    more = whole - start
-    # Sets as small as those of --quick take no longer than the start.
-    rest = spread(bound / more) if (more > 0.1 * start).all() else "-"
-    return (
-        kind.name,
-        f"{files}{some}, {kind.megabytes / files:.2g}",
-        str(workers),
-        f"{np.median(files / bound):.1f}",
-        f"{np.median(files / whole):.1f}",
-        f"{np.median(kind.megabytes / whole) / workers:.1f}",
-        spread(bound / whole),
-        rest,
-    )
-
-
-def measure_inside(bench: Bench) -> list[Table]:
-    """The time of one photo by step."""
-    kinds = bench.kinds()[:: bench.sizes.every]
-    progress("measuring: steps ...")
-    return [measure_steps(kinds, bench.sizes.rounds, bench.sizes.steps)]
+def measure_functions(bench: Bench) -> list[Table]:
+    """Where the time of reading one photo goes, by function, from Python's profiler."""
+    table = Table("One photo, by function", ("photos", "ms a photo", "of it in"))
+    for kind in bench.kinds:
+        progress(f"profiling: {kind.name} ...")
+        files = [Path(path).read_bytes() for path in kind.paths[: bench.sizes.profiled]]
+        options = Options(encoding="dct" if kind.encoding == "dct" else "pixels")
+        profile = cProfile.Profile()
+        for data in files:
+            read_photo(data, options)  # what is loaded once does not count
+            profile.runcall(read_photo, data, options)
+        stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+        own = {key: 1e3 * row[2] / len(files) for key, row in stats.items()}
+        whole = sum(own.values())
+        largest = sorted(own.items(), key=lambda item: -item[1])[:6]
+        parts = {f"{Path(file).stem}.{name}": ms for (file, _, name), ms in largest}
+        text = ", ".join(f"`{name}` {ms / whole:.0%}" for name, ms in parts.items())
+        table.lines.append((kind.name, f"{whole:.1f}", text))
+        table.measured[kind.name] = {"photos": len(files), "ms": whole, "functions": parts}
+    table.notes = ["Time inside a function without those that it calls; the profiler slows Python."]
+    return [table]
 
 
 def measure_windows(bench: Bench) -> list[Table]:
     """Encodings of a window."""
-    paths, origin = list(bench.originals), "real photos"
+    paths, origin = bench.originals, "real photos"
     if not paths:
-        size, count = bench.sizes.photos[0]
-        _, folder = bench.simulated(size, count, JPEG)
-        paths, origin = sorted(folder.iterdir()), "SIMULATED photos"
-    progress("measuring: encodings ...")
+        kind, origin = simulated(bench.scratch, *bench.sizes.photos[0]), "SIMULATED photos"
+        paths = list(map(Path, kind.paths))
     return [measure_encodings(paths, origin, bench.sizes.windows, bench.sizes.rounds)]
 
 
-def measure_more(bench: Bench) -> list[Table]:
-    """More photos, an interruption, and the plan of very many."""
-    sizes, kinds, prepare = bench.sizes, bench.growing(), Prepare(bench.scratch / "growth")
+def measure_growth(bench: Bench) -> list[Table]:
+    """Time and peak memory as photos grow in number, and an interruption."""
+    sizes, kinds, prepare = bench.sizes, bench.growing, Prepare(bench.scratch / "growth")
+    workers = sizes.workers[-1]
+    counts = [len(kind.paths) for kind in kinds]
+    peaks: dict[int, list[tuple[int, int]]] = {count: [] for count in counts}
+
+    def run(kind: Kind, count: int) -> None:
+        peaks[count].append(parent_and_child(prepare.run(kind, workers)))
+
     progress("measuring: more photos ...")
-    tables = [measure_growth(kinds, prepare, sizes.workers[-1], sizes.rounds)]
+    tasks = {str(n): partial(run, kind, n) for kind, n in zip(kinds, counts, strict=True)}
+    seconds = take_turns(tasks, sizes.rounds)
+    prepare.clear()
+    table = Table(
+        "More photos",
+        (
+            *("SIMULATED photos of a megapixel", "s", "ms a photo", "ms each further photo"),
+            *("relative", "peak MiB, parent", "peak MiB, largest child"),
+        ),
+        notes=[
+            f"{workers} workers. 'Further' is the time beyond that of the line above, so without "
+            "the start of the command. Memory is resident, libraries included, the highest of all "
+            "turns; 0: this system does not tell.",
+        ],
+    )
+    slopes: list[np.ndarray] = []
+    for count, before in zip(counts, [0, *counts], strict=False):
+        times, further = seconds[str(count)], ("-", "-")
+        if before:
+            slopes.append(1e3 * (times - seconds[str(before)]) / (count - before))
+            further = (spread(slopes[-1], 1), spread(slopes[-1] / slopes[0]))
+        highest = [f"{max(values) / _MEBI:.0f}" for values in zip(*peaks[count], strict=True)]
+        each = f"{np.median(1e3 * times / count):.1f}"
+        table.lines.append((str(count), spread(times, 1), each, *further, *highest))
+        table.measured[str(count)] = {"seconds": times.tolist(), "peaks": peaks[count]}
+    return [table, measure_interruption(bench)]
+
+
+def measure_interruption(bench: Bench) -> Table:
+    """A run that is killed at half its time and continued, and a finished one started again."""
+    kind, workers = bench.growing[-1], bench.sizes.workers[-1]
+    prepare = Prepare(bench.scratch / "interruption")
+    laps: dict[str, list[float]] = {"until killed": [], "continued": []}
+    usual, finished = 0.0, Path()
+
+    def whole() -> None:
+        nonlocal usual, finished
+        start = time.perf_counter()
+        prepare.run(kind, workers)
+        usual, finished = time.perf_counter() - start, prepare.last
+
+    def killed() -> None:
+        start = time.perf_counter()
+        prepare.run(kind, workers, kill_after=usual / 2)
+        middle = time.perf_counter()
+        prepare.run(kind, workers, out=prepare.last)
+        laps["until killed"].append(middle - start)
+        laps["continued"].append(time.perf_counter() - middle)
+
+    tasks: Mapping[str, Callable[[], Any]] = {
+        "not interrupted": whole,
+        "killed at half and continued": killed,
+        "finished, started again": lambda: prepare.run(kind, workers, out=finished),
+    }
     progress("measuring: an interruption ...")
-    tables.append(measure_interruption(kinds[-1], prepare, sizes.workers[-1], sizes.rounds))
-    progress("measuring: the plan ...")
-    tables.append(measure_plan(kinds[1], bench.scratch / "planned", sizes.planned))
-    return tables
+    seconds = take_turns(tasks, bench.sizes.rounds)
+    prepare.clear()
+    table = Table(
+        "An interruption",
+        (f"{len(kind.paths)} SIMULATED photos", "s", "relative"),
+        notes=["Killed (SIGKILL) after half of the time of the uninterrupted run of the turn."],
+    )
+    for name, times in seconds.items():
+        table.lines.append((name, spread(times), spread(times / seconds["not interrupted"])))
+    for name, values in laps.items():
+        table.lines.append((f"of that: {name}", spread(values[1:]), "-"))
+    times_of_all = {name: times.tolist() for name, times in seconds.items()}
+    table.measured = {"photos": len(kind.paths), "seconds": times_of_all | laps}
+    return table
 
 
 def measure_read(bench: Bench) -> list[Table]:
     """Reading the records with Grain."""
     sizes = bench.sizes
-    if bench.small:
-        folder = bench.small_folder()
-        kind, origin = Kind("small", folder), "real photos"
-    else:
-        kind, origin = bench.growing()[-1], "SIMULATED photos"
+    kind = bench.small if bench.windows else bench.growing[-1]
+    origin = "real photos" if bench.windows else "SIMULATED photos"
     prepare = Prepare(bench.scratch / "reading")
     prepare.run(kind, sizes.workers[-1])
-    progress("measuring: reading the records ...")
-    records = open_records(prepare.last)
-    return [
-        measure_reading(
-            records, origin, sizes.images, sizes.batch, 2 * sizes.rounds - 1, sizes.threads
-        )
-    ]
+    arguments = (sizes.images, sizes.batch, 2 * sizes.rounds - 1, sizes.threads)
+    return [measure_reading(open_records(prepare.last), origin, *arguments)]
 
 
 SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "speed": measure_speed,
-    "steps": measure_inside,
+    "functions": measure_functions,
     "windows": measure_windows,
-    "growth": measure_more,
+    "growth": measure_growth,
     "reading": measure_read,
 }
 
 
-def remarks(bench: Bench, words: Sequence[str]) -> list[str]:
-    """What was run, on which photos."""
-    lines = [
-        f"`python benchmarks/prepare.py {shlex.join(words)}`".replace(" `", "`"),
-        "Ratios are of neighbouring turns: median (lowest - highest). What is called SIMULATED is "
-        "a smooth scene with noise like a sensor's, JPEG of quality 92 and 4:2:0, with EXIF.",
-    ]
-    if not bench.originals:
-        lines.append("No whole real photos were there (`--photos`): not measured.")
-    if not bench.small:
-        lines.append("No real windows of 256x256 were there (`--small`): not measured.")
-    return lines
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures everything, prints the tables and writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check the script")
+    parser = command_line(__doc__)
     parser.add_argument(
         "--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="these sections"
     )
@@ -304,36 +318,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--small", type=Path, default=_DATA / "photos", help="folder of 256x256 JPEG windows"
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results", help="folder of results"
-    )
     options = parser.parse_args(argv)
-    machine = describe_machine()
-    sizes = SIZES["quick" if options.quick else "full"]
-    words = ["--quick"] if options.quick else []
-    words += ["--only", *options.only] if options.only != list(SECTIONS) else []
-    tables: list[Table] = []
-    path = Path()
+    report = Report("prepare", "Preparing photos", options, SIZES)
+    originals, windows = (
+        find_images([folder]) if folder.is_dir() else []
+        for folder in (options.photos, options.small)
+    )
+    report.remarks = [
+        "Ratios are of neighbouring turns: median (lowest - highest). What is called SIMULATED is "
+        "a smooth scene with noise like a sensor's, JPEG of quality 92 and 4:2:0, with EXIF."
+    ]
+    if not originals:
+        report.remarks.append("No whole real photos were there (`--photos`): not measured.")
+    if not windows:
+        report.remarks.append("No real windows of 256x256 were there (`--small`): not measured.")
     with tempfile.TemporaryDirectory() as scratch:
-        originals, small = (photos_in(folder) for folder in (options.photos, options.small))
-        bench = Bench(sizes, Path(scratch), tuple(originals), tuple(small))
-        told = remarks(bench, words)
-        for name in SECTIONS:
-            if name not in options.only:
-                continue
-            for table in SECTIONS[name](bench):
-                print(f"\n{render(table)}", flush=True)
-                tables.append(table)
-            results = {
-                "quick": options.quick,
-                "machine": machine,
-                "remarks": told,
-                "sizes": dataclasses.asdict(sizes),
-                "tables": {table.title: table.measured for table in tables},
-            }
-            text = report(tables, machine, told, options.quick)
-            path = write_results(options.out, "prepare", text, machine, results)
-    print(f"\nwritten: {path}.md and .json")
+        bench = Bench(report.sizes, Path(scratch), originals, windows)
+        for name in options.only:
+            report.add(*SECTIONS[name](bench))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,28 @@
 """The photos of the benchmark of `prepare`: real ones where they are there, and SIMULATED ones."""
 
 import dataclasses
-import datetime
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import piexif
+from measuring import progress
 from PIL import Image
-
-from data_pipelines.images import find_images
 
 _CELL = 256  # pixels between the random colours that the scene is interpolated from
 _SHIFTS = 256
 _SENSOR = 16.0  # standard deviation of the stored noise, in levels
 # With this much noise a simulated photo has 0.23 bytes a pixel, the median of the real originals.
 _NOISE = 2.5
-_START = datetime.datetime(2020, 1, 1, 12)
-SMALL = (1152, 864)
-"""Width and height of the simulated photos of a megapixel."""
+# How the formats are written.
+_SAVED: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 92, "subsampling": "4:2:0"},
+    "PNG": {"compress_level": 1},
+    "TIFF": {},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,54 +50,22 @@ class Kind:
         return sum(path.stat().st_size for path in self.folder.iterdir()) / 1e6
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """How a simulated photo is stored.
-
-    Attributes:
-        name: Pillow's.
-        options: of Pillow's `save`.
-    """
-
-    name: str
-    options: tuple[tuple[str, object], ...] = ()
-
-
-JPEG = Format("JPEG", (("quality", 92), ("subsampling", "4:2:0")))
-PNG = Format("PNG", (("compress_level", 1),))
-TIFF = Format("TIFF")
-
-
-def decode_file(path: str) -> None:
-    """Decodes a file with Pillow and does nothing else."""
-    with Image.open(path) as image:
-        image.load()
-
-
 def _exif(index: int, width: int, height: int) -> bytes:
     """EXIF as a camera writes it; the photos are an hour apart, so none are a burst."""
-    taken = _START + datetime.timedelta(hours=index)
-    main = {
-        piexif.ImageIFD.Make: "Simulated",
-        piexif.ImageIFD.Model: f"Benchmark {index % 7}",
-        piexif.ImageIFD.ImageDescription: "Simulated photograph; no real camera took it",
-    }
-    exif = {
-        piexif.ExifIFD.ExposureTime: (1, 60 + index % 500),
-        piexif.ExifIFD.FNumber: (28 + index % 50, 10),
-        piexif.ExifIFD.ISOSpeedRatings: 100 * (1 + index % 16),
-        piexif.ExifIFD.FocalLength: (240 + index % 300, 10),
-        piexif.ExifIFD.Flash: index % 2,
-        piexif.ExifIFD.MeteringMode: 5,
-        piexif.ExifIFD.ExposureMode: 0,
-        piexif.ExifIFD.WhiteBalance: 0,
-        piexif.ExifIFD.SceneCaptureType: 0,
-        piexif.ExifIFD.DateTimeOriginal: f"{taken:%Y:%m:%d %H:%M:%S}",
-        piexif.ExifIFD.PixelXDimension: width,
-        piexif.ExifIFD.PixelYDimension: height,
-    }
-    block: bytes = piexif.dump({"0th": main, "Exif": exif})
-    return block
+    exif = Image.Exif()
+    exif.update({0x010E: "Simulated photograph; no real camera took it"})
+    exif.update({0x010F: "Simulated", 0x0110: f"Benchmark {index % 7}"})
+    hour, day = index % 24, 1 + index // 24 % 28
+    exif.get_ifd(0x8769).update(
+        {
+            **{0x829A: 1 / (60 + index % 500), 0x829D: 2.8 + index % 50 / 10},
+            **{0x8827: 100 * (1 + index % 16), 0x920A: 24 + index % 300 / 10},
+            **{0x9209: index % 2, 0x9207: 5, 0xA402: 0, 0xA403: 0, 0xA406: 0},
+            **{0xA002: width, 0xA003: height},
+            0x9003: f"2020:{1 + index // 672:02d}:{day:02d} {hour:02d}:00:00",
+        }
+    )
+    return exif.tobytes()
 
 
 def _simulator(width: int, height: int) -> Callable[[int], np.ndarray]:
@@ -124,36 +93,26 @@ def _simulator(width: int, height: int) -> Callable[[int], np.ndarray]:
     return simulate
 
 
-def simulate_photos(folder: Path, count: int, size: tuple[int, int], form: Format = JPEG) -> Path:
-    """Writes simulated photos, each with another scene; returns their folder.
+def simulated(scratch: Path, size: tuple[int, int], count: int, form: str = "JPEG") -> Kind:
+    """Photos of width and height `size`, each of another scene, made when first asked for."""
+    name = f"SIMULATED {size[0] * size[1] / 1e6:.3g} megapixels, {form}"
+    folder = scratch / f"simulated_{form}_{size[0]}_{count}"
+    if not folder.exists():
+        progress(f"making {count} photos: {name} ...")
+        folder.mkdir()
+        simulate = _simulator(*size)
 
-    Args:
-        folder: to make, unless it is there already.
-        count: of the photos.
-        size: width and height.
-        form: how they are stored.
-    """
-    if folder.exists():
-        return folder
-    folder.mkdir(parents=True)
-    simulate = _simulator(*size)
+        def write(index: int) -> None:
+            image = Image.fromarray(simulate(index))
+            path = folder / f"{index:05d}.{form.lower()}"
+            image.save(path, exif=_exif(index, *size), **_SAVED[form])
 
-    def write(index: int) -> None:
-        path = folder / f"{index:05d}.{form.name.lower()}"
-        options = dict(form.options)
-        Image.fromarray(simulate(index)).save(path, exif=_exif(index, *size), **options)
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(write, range(count)))
-    return folder
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            list(pool.map(write, range(count)))
+    return Kind(name, folder, "dct" if form == "JPEG" else "pixels")
 
 
-def photos_in(folder: Path | None) -> list[Path]:
-    """Lists the photos in an optional folder and below; none where it is absent."""
-    return find_images([folder]) if folder is not None and folder.is_dir() else []
-
-
-def link_photos(folder: Path, photos: Sequence[Path], times: int) -> Path:
+def linked(folder: Path, photos: Sequence[Path], times: int = 1) -> Path:
     """Makes a folder of links to photos, each several times under other names; returns it."""
     if not folder.exists():
         folder.mkdir(parents=True)
@@ -162,11 +121,8 @@ def link_photos(folder: Path, photos: Sequence[Path], times: int) -> Path:
     return folder
 
 
-def first_photos(folder: Path, count: int, source: Path) -> Path:
-    """Makes a folder of links to the first photos of another; returns it."""
-    return link_photos(folder, sorted(source.iterdir())[:count], 1)
-
-
-def read_all(paths: Iterable[Path]) -> list[bytes]:
-    """Reads files whole."""
-    return [path.read_bytes() for path in paths]
+def first(kind: Kind, count: int, **changes: str) -> Kind:
+    """The first photos of a kind, beside it, with some attributes changed."""
+    folder = kind.folder.with_name(f"{kind.folder.name}_first_{count}")
+    linked(folder, sorted(kind.folder.iterdir())[:count])
+    return dataclasses.replace(kind, folder=folder, **changes)

@@ -1,7 +1,6 @@
 """Encodings of a window, and reading windows back through Grain."""
 
 import io
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +10,12 @@ from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
+from measuring import Table, progress, spread, take_turns
 from PIL import Image
-from prepare_photos import read_all
-from prepare_report import Table, spread
-from speed_report import take_turns
 
 from data_pipelines.images import WINDOW, decode_image
 from data_pipelines.pipeline import record_batches
 from data_pipelines.prepare.jpeg_windows import block_size, cut_windows
-from data_pipelines.prepare.reader import choose_windows
 from data_pipelines.records import Records
 
 _CHOSEN = "PNG, level 1"
@@ -40,14 +36,17 @@ def _save(pixels: np.ndarray, form: str, options: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def decode_window(data: bytes) -> np.ndarray:
-    """Decodes the file of a window to uint8 RGB with Pillow."""
+def _decode(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
 
 
 def _from_raw(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(WINDOW, WINDOW, 3).copy()
+
+
+def _all(function: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+    return [function(value) for value in values]
 
 
 Photo = tuple[bytes, list[tuple[int, int]]]
@@ -65,26 +64,19 @@ def _slice(files: Sequence[Photo]) -> list[np.ndarray]:
     return windows
 
 
-def differences(dct: Sequence[np.ndarray], full: Sequence[np.ndarray]) -> dict[str, float]:
-    """How far windows that were cut as DCT blocks are from the same places of the decoded photos.
-
-    Returns:
-        `fraction` of the pixels that differ in any channel, the largest difference `levels`, and
-        `border`: the largest distance of a differing pixel from the window's edge, 1 at the edge
-        itself, 0 if none differs.
-    """
-    distance = np.arange(1, WINDOW + 1)
-    distance = np.minimum(distance, distance[::-1])
-    to_edge = np.minimum(distance[:, None], distance[None])
-    levels = np.stack(
-        [np.abs(a.astype(int) - b).max(axis=2) for a, b in zip(dct, full, strict=True)]
-    )
-    differs = levels > 0
-    return {
-        "fraction": float(differs.mean()),
-        "levels": float(levels.max()),
-        "border": float(np.where(differs, to_edge, 0).max()),
-    }
+def _photos(paths: Sequence[Path], windows: int) -> list[Photo]:
+    """Photos whose blocks can be moved, with corners of windows, evenly spread over each."""
+    photos = []
+    for path in paths:
+        data = path.read_bytes()
+        if block_size(data) is None:
+            continue
+        width, height = Image.open(io.BytesIO(data)).size
+        rows = range(0, height - WINDOW + 1, WINDOW)
+        columns = range(0, width - WINDOW + 1, WINDOW)
+        corners = [(x, y) for y in rows for x in columns]
+        photos.append((data, corners[:: -(-len(corners) // windows)]))
+    return photos
 
 
 def measure_encodings(paths: Sequence[Path], origin: str, windows: int, rounds: int) -> Table:
@@ -96,36 +88,21 @@ def measure_encodings(paths: Sequence[Path], origin: str, windows: int, rounds: 
         windows: of each photo, at most.
         rounds: turns that each encoding takes.
     """
-    rng = np.random.default_rng(0)
-    files: list[Photo] = []
-    for data in read_all(paths):
-        block = block_size(data)
-        if block is not None:
-            width, height = Image.open(io.BytesIO(data)).size
-            align = (max(16, block[0]), max(16, block[1]))
-            files.append((data, choose_windows(width, height, windows, rng, align=align)))
+    progress("measuring: encodings ...")
+    files = _photos(paths, windows)
     pixels = _slice(files)
     encoders: dict[str, Callable[[np.ndarray], bytes]] = {"raw": np.ndarray.tobytes}
     encoders |= {name: partial(_save, form=f, options=o) for name, (f, o) in _SAVED.items()}
-    stored = {_DCT: _cut(files)}
-    stored |= {name: list(map(encode, pixels)) for name, encode in encoders.items()}
-    decoded = {
-        name: list(map(_from_raw if name == "raw" else decode_window, data))
-        for name, data in stored.items()
-    }
+    stored = {_DCT: _cut(files)} | {name: _all(encode, pixels) for name, encode in encoders.items()}
+    readers = {name: _from_raw if name == "raw" else _decode for name in stored}
     for name in encoders:
-        assert all(map(np.array_equal, decoded[name], pixels)), f"{name} is not lossless"
+        decoded = _all(readers[name], stored[name])
+        assert all(map(np.array_equal, decoded, pixels)), f"{name} is not lossless"
     makers: dict[str, Callable[[], Any]] = {"slice": partial(_slice, files)}
     makers |= {name: partial(_all, encode, pixels) for name, encode in encoders.items()}
-    makers[_DCT] = partial(_cut, files)
-    made = take_turns(makers, rounds)
-    read = take_turns(
-        {
-            name: partial(_all, _from_raw if name == "raw" else decode_window, data)
-            for name, data in stored.items()
-        },
-        rounds,
-    )
+    made = take_turns(makers | {_DCT: partial(_cut, files)}, rounds)
+    decoders = {name: partial(_all, readers[name], data) for name, data in stored.items()}
+    read = take_turns(decoders, rounds)
     table = Table(
         "A window in different encodings",
         (
@@ -134,25 +111,21 @@ def measure_encodings(paths: Sequence[Path], origin: str, windows: int, rounds: 
         ),
     )
     make = {_DCT: made[_DCT]} | {name: made["slice"] + made[name] for name in encoders}
+    each = 1e3 / len(pixels)
     for name, data in stored.items():
-        sizes = np.array(list(map(len, data)))
+        size = float(np.mean(list(map(len, data))))
         cells = (
-            f"{sizes.mean() / 1e3:.1f}",
-            f"{sizes.sum() / sum(map(len, stored[_CHOSEN])):.2f}",
-            f"{1e3 * np.median(make[name]) / len(pixels):.2f}",
-            "-" if name == _DCT else f"{1e3 * np.median(made[name]) / len(pixels):.2f}",
+            f"{size / 1e3:.1f}",
+            f"{size / np.mean(list(map(len, stored[_CHOSEN]))):.2f}",
+            f"{each * np.median(make[name]):.2f}",
+            "-" if name == _DCT else f"{each * np.median(made[name]):.2f}",
             spread(make[name] / make[_CHOSEN]),
-            f"{1e3 * np.median(read[name]) / len(pixels):.2f}",
+            f"{each * np.median(read[name]):.2f}",
             spread(read[name] / read[_CHOSEN]),
         )
         table.lines.append((name, *cells))
-        table.measured[name] = {
-            "bytes": float(sizes.mean()),
-            "make_ms": (1e3 * make[name] / len(pixels)).tolist(),
-            "decode_ms": (1e3 * read[name] / len(pixels)).tolist(),
-        }
-    far = differences(decoded[_DCT], pixels)
-    table.measured |= {"photos": len(files), "windows": len(pixels), "difference": far}
+        times = {"make_ms": (each * make[name]).tolist(), "decode_ms": (each * read[name]).tolist()}
+        table.measured[name] = {"bytes": size, **times}
     table.notes = [
         f"{len(pixels)} windows of {len(files)} {origin}, up to {windows} a photo, which share the "
         f"cost of opening it. 'x' is relative to {_CHOSEN}. Pillow decodes to uint8 RGB.",
@@ -160,18 +133,8 @@ def measure_encodings(paths: Sequence[Path], origin: str, windows: int, rounds: 
         "the camera's own quantisation; PNG at level 1 for all others, because higher levels "
         "take longer to write and save few bytes, and TensorFlow, which may read the records as "
         "well, decodes no WebP.",
-        f"Windows cut as DCT blocks and the same places of the decoded photos: "
-        f"{far['fraction']:.2%} of the pixels differ, by at most {far['levels']:.0f} levels, none "
-        f"further than {far['border']:.0f} pixels from the window's edge."
-        if far["border"]
-        else "Windows cut as DCT blocks and the same places of the decoded photos are equal.",
     ]
     return table
-
-
-def _all(function: Callable[[Any], Any], values: Sequence[Any]) -> None:
-    for value in values:
-        function(value)
 
 
 class _Bare:
@@ -199,13 +162,7 @@ class _Bare:
             self._readers.open = [ArrayRecordReader(str(path), options) for path in self._paths]
         (record,) = self._readers.open[shard].read([number])
         start = min(at for at in map(record.find, _MAGIC) if at >= 0)
-        return decode_window(record[start:])
-
-
-def thread_counts() -> list[int]:
-    """1, 2, 4, ... up to twice the cores."""
-    most = 2 * (os.cpu_count() or 1)
-    return [count for count in (2**power for power in range(11)) if count <= max(2, most)]
+        return _decode(record[start:])
 
 
 def measure_reading(
@@ -221,6 +178,7 @@ def measure_reading(
         rounds: turns that each side takes.
         threads: numbers of them.
     """
+    progress("measuring: reading the records ...")
     bare, source = _Bare(records.directory), records.source("train")
     assert np.array_equal(bare(0), records.decode(source[0])["image"])
     rng = np.random.default_rng(0)
@@ -228,8 +186,7 @@ def measure_reading(
         [rng.permutation(len(bare)) for _ in range(-(-images // len(bare)))]
     ).tolist()[:images]
 
-    def loop(pool: ThreadPoolExecutor, function: Callable[[int], Any]) -> None:
-        share = max(1, images // (8 * pool._max_workers))
+    def loop(pool: ThreadPoolExecutor, share: int, function: Callable[[int], Any]) -> None:
         pieces = [order[start : start + share] for start in range(0, images, share)]
         for _ in pool.map(partial(_all, function), pieces):
             pass
@@ -239,13 +196,15 @@ def measure_reading(
         for _ in range(images // batch):
             next(iterator)
 
+    def parsed(index: int) -> Any:
+        return records.decode(source[index])
+
     tasks: dict[str, Callable[[], Any]] = {}
     for count in threads:
-        pool = ThreadPoolExecutor(count)
-        tasks[f"bare {count}"] = partial(loop, pool, bare)
-        tasks[f"records {count}"] = partial(loop, pool, lambda i: records.decode(source[i]))
-        dataset = record_batches(records, "train", batch, 0, count)
-        tasks[f"grain {count}"] = partial(grain, dataset)
+        pool, share = ThreadPoolExecutor(count), max(1, images // (8 * count))
+        tasks[f"bare {count}"] = partial(loop, pool, share, bare)
+        tasks[f"records {count}"] = partial(loop, pool, share, parsed)
+        tasks[f"grain {count}"] = partial(grain, record_batches(records, "train", batch, 0, count))
     seconds = take_turns(tasks, rounds)
     table = Table(
         "Reading the records",
@@ -258,17 +217,12 @@ def measure_reading(
             "The bare loop reads the record with ArrayRecord and decodes its image with Pillow. "
             "The last column also parses the records and their tags, in plain threads.",
         ],
+        measured={"images": images, "seconds": {k: v.tolist() for k, v in seconds.items()}},
     )
     for count in threads:
         bare_s, records_s, grain_s = (seconds[f"{k} {count}"] for k in ("bare", "records", "grain"))
+        rates = (f"{np.median(images / s):.0f}" for s in (bare_s, grain_s))
         table.lines.append(
-            (
-                str(count),
-                f"{np.median(images / bare_s):.0f}",
-                f"{np.median(images / grain_s):.0f}",
-                spread(bare_s / grain_s),
-                spread(bare_s / records_s),
-            )
+            (str(count), *rates, spread(bare_s / grain_s), spread(bare_s / records_s))
         )
-    table.measured = {"images": images, "seconds": {k: v.tolist() for k, v in seconds.items()}}
     return table

@@ -4,7 +4,7 @@ python train.py --config=configs/binary.py --config.extractor=RUN1 \
     --config.data.images=LABELLED_DIR --workdir=RUN3
 
 Published: Adam at 1e-3, 100 images a device, 15 epochs. Here steps are given instead of epochs;
-measured results: benchmarks/.
+measured results: experiments/.
 """
 
 from exif_jax.config import BinaryConfig

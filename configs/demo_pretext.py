@@ -6,9 +6,9 @@ Measured (seed 0, 400 simulated photos, 80 of them held out): mean concordance 0
 mean balanced accuracy 0.53; 0.7 to 1.2 s a step on 2 cores.
 """
 
-from exif_jax.config import ModelConfig, OptimizerConfig, PretextConfig, RecordsConfig
+from exif_jax.config import OptimizerConfig, PretextConfig, PublishedEncoder, RecordsConfig
 
-DEMO_MODEL = ModelConfig(width=16, stage_depths=(2, 1, 1, 1), mixer_hidden=64)
+DEMO_MODEL = PublishedEncoder(width=16, stage_depths=(2, 1, 1, 1), mixer_hidden=64)
 
 
 def get_config() -> PretextConfig:

@@ -8,7 +8,7 @@ parameters. Let held-out photos choose:
 
     --config.num_components=1-3 --config.covariance_type=full,low_rank --config.rank=32,128
 
-docs/mixture.md explains the choices, benchmarks/results/few_photos has what they gave.
+docs/mixture.md explains the choices, experiments/results/few_photos has what they gave.
 """
 
 from exif_jax.config import OneClassConfig

@@ -28,6 +28,7 @@ MAKERS: Final[dict[str, str]] = {
     "agfaphoto": "Agfa",  # licensed the name
     "aiptek": "Aiptek",
     "alcatel": "Alcatel",
+    "apeman": "APEMAN",
     "apple": "Apple",
     "arashi vision": "Insta360",  # Insta360's company
     "asahi": "Pentax",  # Asahi Optical, Pentax's former company name
@@ -169,9 +170,9 @@ def clean_text(value: object, *, max_length: int | None = None) -> str | None:
     """Returns printable text without padding, or None where there is none.
 
     Args:
-      value: What EXIF held: `str`, or `bytes` (read as UTF-8, else Latin-1); anything else is no
-        text.
-      max_length: Text is cut there. None: text longer than a name is none.
+        value: what EXIF held: `str`, or `bytes` (read as UTF-8, else Latin-1); anything else is no
+            text.
+        max_length: text is cut there. None: text longer than a name is none.
     """
     if isinstance(value, str | bytes):
         value = value[:_MAX_RAW_LENGTH]
@@ -219,8 +220,8 @@ def normalise_model(value: object, make: object) -> str | None:
     """Returns "Maker Model" with the maker named once; the model alone if the maker is unknown.
 
     Args:
-      value: The model as written.
-      make: The maker as written.
+        value: the model as written.
+        make: the maker as written.
     """
     model = clean_text(value)
     if model is None:

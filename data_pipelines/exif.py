@@ -8,16 +8,18 @@ import dataclasses
 import datetime
 import hashlib
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import piexif
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import IFDRational
 
 from data_pipelines.images import ImageError, open_image, quiet_pillow
-from data_pipelines.tags import Rational, RawExif, parse_tags
+from data_pipelines.tags import FOCAL_LENGTHS, TAGS, Rational, RawExif, Value, parse_tags
 
 MAX_EXIF_BYTES: Final = 2**20
 """Larger EXIF blocks are not parsed; a JPEG segment holds at most 64 KiB."""
@@ -28,32 +30,30 @@ _EXIF_IFD: Final = 0x8769
 _HEADER: Final = b"Exif\0\0"
 MAIN_FIELDS: Final = {0x010F: "Make", 0x0110: "Model", 0x0131: "Software"}
 """Wanted fields of the main directory: tag number -> name."""
+_CHECKED: Final = (
+    *("DateTimeOriginal", "DateTimeDigitized"),
+    *("PixelXDimension", "PixelYDimension", "FileSource"),
+)
+"""Fields that bursts and checks need, beside those of the tags."""
+_NUMBERS: Final = {row["name"]: number for number, row in piexif.TAGS["Exif"].items()} | {
+    "PhotographicSensitivity": 0x8827  # the name of the standard's present version
+}
 CAMERA_FIELDS: Final = {
-    0x829A: "ExposureTime",
-    0x829D: "FNumber",
-    0x8827: "PhotographicSensitivity",
-    0x8831: "StandardOutputSensitivity",
-    0x8832: "RecommendedExposureIndex",
-    0x8833: "ISOSpeed",
-    0x9003: "DateTimeOriginal",
-    0x9004: "DateTimeDigitized",
-    0x9201: "ShutterSpeedValue",
-    0x9202: "ApertureValue",
-    0x9203: "BrightnessValue",
-    0x9204: "ExposureBiasValue",
-    0x9205: "MaxApertureValue",
-    0x9207: "MeteringMode",
-    0x9209: "Flash",
-    0x920A: "FocalLength",
-    0xA002: "PixelXDimension",
-    0xA003: "PixelYDimension",
-    0xA300: "FileSource",
-    0xA402: "ExposureMode",
-    0xA403: "WhiteBalance",
-    0xA405: "FocalLengthIn35mmFilm",
-    0xA406: "SceneCaptureType",
+    _NUMBERS[field]: field
+    for field in dict.fromkeys(
+        (
+            *(field for tag in TAGS for field in tag.fields),
+            *(source.field for source in FOCAL_LENGTHS.values()),
+            *_CHECKED,
+        )
+    )
+    if field not in MAIN_FIELDS.values()
 }
 """Wanted fields of the camera's directory; none of place, names, serial numbers or notes."""
+_PNG_SIGNATURE_BYTES: Final = 8
+_MAX_PNG_CHUNKS: Final = 2**17  # writers cut pixels into pieces of 8 KiB or more
+_MAX_PROFILE: Final = 3 * MAX_EXIF_BYTES  # hexadecimal digits, and line breaks
+_PNG_PROFILE: Final = b"Raw profile type exif"  # a text's keyword, where writers know no eXIf
 _POINTERS: Final = (_EXIF_IFD, 0x8825, 0xA005)  # camera, place, interoperability directories
 _MAX_DIRECTORIES: Final = 5  # those three, the main one and the thumbnail's
 # Bytes of one element of each TIFF type; piexif knows no other types.
@@ -65,10 +65,10 @@ class Exif:
     """What was read from a file.
 
     Attributes:
-      raw: Raw values by EXIF name, wanted fields only.
-      digest: SHA-256 of the whole EXIF block, empty if there is none.
-      problem: Short code of what went wrong, empty if nothing did: "no_exif", "exif_too_large",
-        "damaged_exif" or a reason of `ImageError`.
+        raw: raw values by EXIF name, wanted fields only.
+        digest: SHA-256 of the whole EXIF block, empty if there is none.
+        problem: short code of what went wrong, empty if nothing did: "no_exif", "exif_too_large",
+            "damaged_exif" or a reason of `ImageError`.
     """
 
     raw: RawExif
@@ -81,9 +81,9 @@ class CaptureKey:
     """What tells whether two photos belong to one burst.
 
     Attributes:
-      camera: Canonical make and model; empty if neither is known.
-      seconds: Capture time by the camera's clock, in seconds from an arbitrary origin.
-      digest: SHA-256 of the EXIF block, for photos without a time.
+        camera: canonical make and model; empty if neither is known.
+        seconds: capture time by the camera's clock, in seconds from an arbitrary origin.
+        digest: SHA-256 of the EXIF block, for photos without a time.
     """
 
     camera: str
@@ -114,12 +114,12 @@ def read_exif(source: Path | bytes) -> RawExif:
     return load_exif(source).raw
 
 
-def read_tags(source: Path | bytes) -> dict[str, str | float]:
+def read_tags(source: Path | bytes) -> dict[str, Value]:
     """Returns the valid tag values of a file, canonical and in the table's units; never raises."""
     return parse_tags(read_exif(source))
 
 
-def capture_key(exif: Exif, values: Mapping[str, str | float] | None = None) -> CaptureKey:
+def capture_key(exif: Exif, values: Mapping[str, Value] | None = None) -> CaptureKey:
     """Returns camera and time of a photo, for finding bursts; its tags are parsed if not given."""
     values = parse_tags(exif.raw) if values is None else values
     camera = str(values.get("Model") or values.get("Make") or "")
@@ -142,6 +142,9 @@ def _seconds(value: object) -> float | None:
 
 
 def _read(image: Image.Image) -> Exif:
+    if isinstance(image, PngImageFile) and "exif" not in image.info and image.fp is not None:
+        # Pillow would decode all of the pixels to look behind them.
+        image.info["exif"] = _exif_of_png(image.fp)
     block = image.info.get("exif") or b""
     if len(block) > MAX_EXIF_BYTES:
         return Exif({}, problem="exif_too_large")
@@ -157,15 +160,52 @@ def _read(image: Image.Image) -> Exif:
     return Exif(raw, digest, problem)
 
 
+def _exif_of_png(file: IO[bytes]) -> bytes:
+    """Finds the EXIF block of a PNG file by its chunks, before the pixels or after them.
+
+    Args:
+        file: left where it was.
+
+    Returns:
+        At most one byte more than is parsed; empty if there is none.
+    """
+    position = file.tell()
+    try:
+        file.seek(_PNG_SIGNATURE_BYTES)
+        profile = b""
+        for _ in range(_MAX_PNG_CHUNKS):
+            header = file.read(8)
+            if len(header) < 8 or header[4:] == b"IEND":
+                break
+            length, end = int.from_bytes(header[:4], "big"), file.tell()
+            if header[4:] == b"eXIf":
+                return _HEADER + file.read(min(length, MAX_EXIF_BYTES + 1))
+            if header[4:] in (b"tEXt", b"zTXt"):
+                # A profile is written in hexadecimal digits.
+                profile = profile or _profile(header[4:], file.read(min(length, _MAX_PROFILE)))
+            file.seek(end + length + 4)
+        return profile
+    finally:
+        file.seek(position)
+
+
+def _profile(kind: bytes, chunk: bytes) -> bytes:
+    """Returns the EXIF block in a text chunk, empty if it holds something else."""
+    keyword, _, text = chunk.partition(b"\0")
+    if keyword != _PNG_PROFILE:
+        return b""
+    try:
+        if kind == b"zTXt":
+            text = zlib.decompressobj().decompress(text[1:], _MAX_PROFILE)
+        # The name and the length come first, each on a line.
+        return bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
+    except (zlib.error, ValueError):
+        return b""
+
+
 def _read_with_pillow(image: Image.Image) -> tuple[dict[str, Any], bool]:
     """Returns the wanted fields and whether reading stopped early."""
     raw: dict[str, Any] = {}
-    if image.format == "PNG" and "exif" not in image.info:
-        # Pillow decodes all of the image to look behind it; damage there is not EXIF's.
-        try:
-            image.load()
-        except Exception:  # see exif_of_image
-            return raw, False
     try:
         main = image.getexif()
         raw |= _wanted(main, MAIN_FIELDS)
@@ -219,7 +259,7 @@ def _counts_are_sane(tiff: bytes) -> bool:
     piexif allocates what a count says before it looks at the data, gigabytes for a damaged count.
 
     Raises:
-      struct.error: A directory lies outside the block.
+        struct.error: a directory lies outside the block.
     """
     order = "<" if tiff[:2] == b"II" else ">"
     pending = list(struct.unpack_from(order + "L", tiff, 4))

@@ -2,12 +2,13 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import find_images
+from data_pipelines.photo_sources import file_groups
 
 # (photographs, generated images): names of the two folders that stand side by side.
 LAYOUTS = (("0_real", "1_fake"), ("real", "fake"), ("nature", "ai"))
@@ -77,21 +78,25 @@ def find_test_sets(directory: Path) -> list[TestSet]:
         raise UserError(f"{error.filename}: cannot list this folder ({error.strerror})") from error
 
 
-def labelled_images(
-    test_sets: Sequence[TestSet], group: Callable[[Path], str] = str
-) -> list[LabelledImage]:
+def labelled_images(test_sets: Sequence[TestSet], *, bursts: bool = False) -> list[LabelledImage]:
     """Lists all images of some sets for training, photographs of each set first.
 
     Args:
         test_sets: from `find_test_sets`.
-        group: names the group of a file, such as the photo it was cut from; by default every file
-            is its own group.
+        bursts: read the EXIF of every file and put photos of one burst into one group, see
+            `file_groups`; otherwise every file is its own group.
     """
-    return [
-        LabelledImage(path, label, group(path))
+    labelled = [
+        (path, label)
         for test_set in test_sets
         for label, paths in enumerate((test_set.real, test_set.generated))
         for path in paths
+    ]
+    paths = [path for path, _ in labelled]
+    groups: Sequence[object] = file_groups(paths) if bursts else paths
+    return [
+        LabelledImage(path, label, str(group))
+        for (path, label), group in zip(labelled, groups, strict=True)
     ]
 
 

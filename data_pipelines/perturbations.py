@@ -2,38 +2,108 @@
 
 The same three functions perturb test images (`parse_perturbation`) and augment training images
 (`augment`). Images are uint8 [H, W, 3] RGB, and stay so.
+
+One of your own is one function, in a module that is named in EXIF_JAX_PLUGINS:
+
+    @perturbation("gamma", float, "an exponent above 0")
+    def gamma(image: np.ndarray, level: float) -> np.ndarray:
+        return np.rint(255 * (image / 255) ** level).astype(np.uint8)
 """
 
 import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Final
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from data_pipelines.errors import UserError
+from data_pipelines.registry import Registry
 
 CHROMA_SUBSAMPLING = "4:2:0"  # Pillow's own default, and what most of the web applies
 
-Step = Callable[[np.ndarray], np.ndarray]
+Operation = Callable[[np.ndarray, float], np.ndarray]
 
 
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+@dataclass(frozen=True)
+class PerturbationKind:
+    """What a name in a perturbation stands for.
+
+    Attributes:
+        operation: function of an image and a level.
+        parse: text -> level; raises ValueError for what is out of range.
+        levels: the range in words.
+    """
+
+    operation: Operation
+    parse: Callable[[str], float]
+    levels: str
+
+    @property
+    def __wrapped__(self) -> Operation:
+        """The function itself, by which the registry knows it again."""
+        return self.operation
+
+
+PERTURBATIONS: Final[Registry[PerturbationKind]] = Registry("perturbation")
+
+
+def perturbation(
+    name: str, parse: Callable[[str], float], levels: str
+) -> Callable[[Operation], Operation]:
+    """Decorator that makes a function of an image and a level known as `name:LEVEL`.
+
+    Args:
+        name: lower case, without ":", "+" and ",".
+        parse: text -> level; raises ValueError for what is out of range.
+        levels: the range in words, for messages.
+    """
+
+    def add(operation: Operation) -> Operation:
+        PERTURBATIONS.register(name)(PerturbationKind(operation, parse, levels))
+        return operation
+
+    return add
+
+
+def _whole(low: int, high: int) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if (level := int(text)) not in range(low, high + 1):
+            raise ValueError(text)
+        return level
+
+    return parse
+
+
+def _positive(high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not 0 < (level := float(text)) <= high:
+            raise ValueError(text)
+        return level
+
+    return parse
+
+
+@perturbation("jpeg", _whole(1, 100), "a whole quality of 1..100")
+def jpeg(image: np.ndarray, quality: float) -> np.ndarray:
     """Compresses as baseline JPEG with 4:2:0 chroma and the standard tables, and decompresses.
 
     Args:
         image: uint8 [H, W, 3], sides up to 65,500.
-        quality: 1..100 on libjpeg's scale.
+        quality: a whole number, 1..100 on libjpeg's scale.
     """
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=CHROMA_SUBSAMPLING)
+    Image.fromarray(image).save(
+        buffer, "JPEG", quality=int(quality), subsampling=CHROMA_SUBSAMPLING
+    )
     with Image.open(buffer) as decoded:
         return np.asarray(decoded)
 
 
+@perturbation("blur", _positive(100), "a sigma in pixels above 0 and up to 100")
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """True Gaussian blur of each channel, cut off at 4 sigma, mirrored at the borders.
 
@@ -59,10 +129,23 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(resized)
 
 
+@perturbation("resize", _positive(4), "a factor above 0 and up to 4")
 def rescale(image: np.ndarray, factor: float) -> np.ndarray:
     """`resize` of both sides by one factor, rounded to whole pixels, at least 1."""
     height, width = (max(1, math.floor(side * factor + 0.5)) for side in image.shape[:2])
     return resize(image, height, width)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation at one level."""
+
+    operation: Operation
+    level: float
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Applies it to uint8 [H, W, 3]."""
+        return self.operation(image, self.level)
 
 
 @dataclass(frozen=True)
@@ -85,37 +168,6 @@ class Perturbation:
 
 
 NO_PERTURBATION = Perturbation("none", ())
-
-
-@dataclass(frozen=True)
-class _Kind:
-    parse: Callable[[str], float]
-    valid: Callable[[float], bool]
-    range: str
-    build: Callable[[float], Step]
-
-
-_KINDS = {
-    "jpeg": _Kind(
-        int,
-        lambda q: 1 <= q <= 100,
-        "a whole quality of 1..100",
-        lambda q: partial(jpeg, quality=int(q)),
-    ),
-    "blur": _Kind(
-        float,
-        lambda s: 0 < s <= 100,
-        "a sigma in pixels above 0 and up to 100",
-        lambda s: partial(blur, sigma=s),
-    ),
-    "resize": _Kind(
-        float,
-        lambda f: 0 < f <= 4,
-        "a factor above 0 and up to 4",
-        lambda f: partial(rescale, factor=f),
-    ),
-}
-_KNOWN = "; ".join(f"{name}:LEVEL ({kind.range})" for name, kind in _KINDS.items())
 
 
 def parse_perturbation(text: str) -> Perturbation:
@@ -146,17 +198,16 @@ def parse_perturbations(text: str) -> tuple[Perturbation, ...]:
 
 
 def _parse_step(part: str, text: str) -> Step:
-    name, _, level_text = (piece.strip() for piece in part.partition(":"))
-    kind = _KINDS.get(name)
-    if kind is not None:
-        try:
-            level = kind.parse(level_text)
-        except ValueError:
-            level = math.nan  # fails every range
-        if kind.valid(level):
-            return kind.build(level)
-    expected = f"{name}:LEVEL needs {kind.range}" if kind else f"known are none; {_KNOWN}"
-    raise UserError(f"perturbation {text!r}: cannot read {part!r}: {expected}; chain with +")
+    name, _, level = (piece.strip() for piece in part.partition(":"))
+    cannot = f"perturbation {text!r}: cannot read {part!r}"
+    if name not in PERTURBATIONS:
+        known = "; ".join(f"{n}:LEVEL ({PERTURBATIONS[n].levels})" for n in PERTURBATIONS.names())
+        raise UserError(f"{cannot}: known are none; {known}; chain with +")
+    kind = PERTURBATIONS[name]
+    try:
+        return Step(kind.operation, kind.parse(level))
+    except ValueError as error:
+        raise UserError(f"{cannot}: {name}:LEVEL needs {kind.levels}; chain with +") from error
 
 
 @dataclass(frozen=True)

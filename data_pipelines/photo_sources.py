@@ -12,13 +12,13 @@ from data_pipelines.bursts import burst_groups
 from data_pipelines.errors import UserError
 from data_pipelines.exif import capture_key, load_exif
 from data_pipelines.images import decode_image, find_images
-from data_pipelines.records import PREPARE_FILE, Records, open_records
+from data_pipelines.records import PREPARE_FILE, Record, Records, open_records
 
 BURST_GAP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Photo:
+class ImageSource:
     """One photograph, not yet decoded.
 
     Attributes:
@@ -47,7 +47,7 @@ def file_groups(paths: Sequence[Path]) -> list[int]:
     return groups
 
 
-def open_photos(directory: Path) -> list[Photo]:
+def open_photos(directory: Path) -> list[ImageSource]:
     """All photos of a directory of image files, or all windows of prepared records.
 
     Raises:
@@ -62,28 +62,22 @@ def open_photos(directory: Path) -> list[Photo]:
         raise UserError(f"{directory}: no photos found (looked for image files, recursively)")
     groups = file_groups(paths)
     return [
-        Photo(str(path), group, False, partial(decode_image, path))
+        ImageSource(str(path), group, False, partial(decode_image, path))
         for path, group in zip(paths, groups, strict=True)
     ]
 
 
-def _recorded_photos(records: Records) -> list[Photo]:
+def _recorded_photos(records: Records) -> list[ImageSource]:
     photos = []
     for split in records.splits:
-        source = records.source(split)
+        source, columns = records.source(split), records.columns(split)
 
-        def read(index: int, source: Sequence[dict[str, object]] = source) -> np.ndarray:
+        def read(index: int, source: Sequence[Record] = source) -> np.ndarray:
             image: np.ndarray = records.decode(source[index])["image"]
             return image
 
-        for index in range(len(source)):
-            raw = source[index]
-            photos.append(
-                Photo(
-                    raw["path"].decode(),
-                    int(raw["group"]),
-                    split == "validation",
-                    partial(read, index),
-                )
-            )
+        photos += [
+            ImageSource(path, int(group), split == "validation", partial(read, index))
+            for index, (path, group) in enumerate(zip(columns.path, columns.group, strict=True))
+        ]
     return photos

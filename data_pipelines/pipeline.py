@@ -62,6 +62,7 @@ def record_batches(
     threads: int,
     process: int = 0,
     processes: int = 1,
+    labels: np.ndarray | None = None,
 ) -> grain.IterDataset:
     """Endless batches of prepared photos, reshuffled every epoch.
 
@@ -73,24 +74,29 @@ def record_batches(
         threads: that decode.
         process: index of this process.
         processes: their number.
+        labels: float32 [n, T], what is learned from each record of the split; by default
+            `records.labels(split)`.
 
     Returns:
         Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], targets float32 [b, T],
         group int32 [b], path [b] of str.
     """
     source = records.source(split)
+    targets = records.labels(split) if labels is None else labels
+    if len(targets) != len(source):
+        raise ValueError(f"labels of {len(targets)} records given, the split has {len(source)}")
 
-    def load(raw: Any) -> Example:
-        example = records.decode(raw)
+    def load(index: int) -> Example:
+        example = records.decode(source[index])
         return {
             "image": example["image"],
             "size": np.array(example["image"].shape[:2], np.int32),
-            "targets": example["targets"],
+            "targets": targets[index],
             "group": np.int32(example["group"] % 2**31),
             "path": example["path"],
         }
 
-    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat().map(load)
+    examples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().map(load)
     return _batches(examples, batch_size, threads, process, processes)
 
 

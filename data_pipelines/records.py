@@ -4,6 +4,7 @@ Layout of a directory of records:
 
     exif_photos-SPLIT.array_record-*   one record a window, random access
     dataset_info.json, features.json   so that `tfds.builder_from_directory(DIR)` reads it alone
+    index-SPLIT.npz                    everything but the pixels, in columns
     targets.json                       class vocabularies, from the training photos
     prepare.json                       schema version and options they were made with
     tag_report.json, rejects.jsonl     what is in them, and which files are not, and why
@@ -13,10 +14,10 @@ is larger than 1 GB. Nothing here needs TensorFlow.
 """
 
 import dataclasses
+import functools
 import io
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,12 +28,14 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
+from tqdm import tqdm
 
+from data_pipelines.columns import Columns
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json
 from data_pipelines.images import WINDOW
-from data_pipelines.tags import TAGS
-from data_pipelines.targets import Target, encode_targets, targets_from_json
+from data_pipelines.tags import TAGS, Value
+from data_pipelines.targets import Target, encode_values, targets_from_json
 
 SCHEMA_VERSION: Final = 2
 """1: windows are PNG. 2: windows of JPEG photos are JPEG."""
@@ -48,6 +51,8 @@ DESCRIPTION: Final = (
 )
 
 Record = dict[str, Any]
+Encoder = Callable[[Any], np.ndarray]
+"""Values of n photos, as in `Columns.values` -> float32 [n], NaN where nothing is learned."""
 
 
 def record_features() -> tfds.features.FeaturesDict:
@@ -61,14 +66,11 @@ def record_features() -> tfds.features.FeaturesDict:
     path: of the photo, relative to what `prepare` was given.
     x, y, width, height: the window's corner in the photo, and the photo's size, in stored pixels.
     """
-    tags = {
-        tag.name: tfds.features.Text() if tag.kind == "categorical" else np.float32 for tag in TAGS
-    }
     return tfds.features.FeaturesDict(
         {
             # Each record's file says itself what it is; readers go by that.
             "image": tfds.features.Image(shape=(WINDOW, WINDOW, 3)),
-            "tags": tags,
+            "tags": {tag.name: tag.feature() for tag in TAGS},
             "photo": np.int64,
             "group": np.int64,
             "path": tfds.features.Text(),
@@ -77,12 +79,9 @@ def record_features() -> tfds.features.FeaturesDict:
     )
 
 
-def tags_for_record(values: Mapping[str, str | float]) -> dict[str, str | float]:
+def tags_for_record(values: Mapping[str, Value]) -> dict[str, Value]:
     """Returns a value for every tag, with the record's marks for missing ones."""
-    return {
-        tag.name: values.get(tag.name, "" if tag.kind == "categorical" else math.nan)
-        for tag in TAGS
-    }
+    return {tag.name: values.get(tag.name, tag.missing) for tag in TAGS}
 
 
 def shard_path(directory: os.PathLike[str], split: str, index: int, num_shards: int) -> epath.Path:
@@ -100,27 +99,49 @@ def _template(directory: os.PathLike[str], split: str) -> tfds.core.ShardedFileT
     )
 
 
-def write_shard(path: Path, records: Iterable[Record]) -> tuple[int, int]:
+def index_path(directory: os.PathLike[str], split: str) -> epath.Path:
+    """Returns where the index of a split belongs: its `Columns.to_bytes`."""
+    return epath.Path(directory) / f"index-{split}.npz"
+
+
+def _columns(rows: Iterable[Record]) -> Columns:
+    """Gathers what records say, without their images."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("path", "photo", "group", "x", "y")}
+    values: dict[str, list[Value]] = {tag.name: [] for tag in TAGS}
+    for row in rows:
+        for name, column in columns.items():
+            column.append(row[name])
+        for name, column in values.items():
+            column.append(row["tags"][name])
+    types = {"path": object, "photo": np.int64, "group": np.int64, "x": np.int32, "y": np.int32}
+    return Columns(
+        **{name: np.array(column, types[name]) for name, column in columns.items()},
+        values={tag.name: np.array(values[tag.name], tag.dtype) for tag in TAGS},
+    )
+
+
+def write_shard(path: Path, records: Iterable[Record]) -> tuple[int, Columns]:
     """Writes a shard, one record at a time.
 
     Args:
-      path: A local file.
-      records: In the form of `record_features`, images as the bytes of their files.
+        path: a local file.
+        records: in the form of `record_features`, images as the bytes of their files.
 
     Returns:
-      The number of records and their bytes.
+        The bytes of the records, and what they say without their images.
     """
     features = record_features()
-    num_records = num_bytes = 0
+    num_bytes = 0
+    rows = []
     # One record a group: reading one decompresses no neighbour.
     writer = ArrayRecordWriter(str(path), "group_size:1")
     for record in records:
         data = features.serialize_example(features.encode_example(record))
         writer.write(data)
-        num_records += 1
         num_bytes += len(data)
+        rows.append({**record, "image": b""})
     writer.close()
-    return num_records, num_bytes
+    return num_bytes, _columns(rows)
 
 
 def write_description(
@@ -129,8 +150,8 @@ def write_description(
     """Writes the files that describe the shards of a directory.
 
     Args:
-      directory: That holds the shards.
-      splits: By name, what `write_shard` returned for each shard in order.
+        directory: that holds the shards.
+        splits: by name, number and bytes of the records of each shard in order.
     """
     infos = [
         tfds.core.SplitInfo(
@@ -156,12 +177,15 @@ class Records:
     """Prepared records, opened; small and picklable.
 
     Attributes:
-      directory: Where they are.
-      targets: What the model predicts, with the class vocabularies of the training photos.
+        directory: where they are.
+        targets: what the model predicts, with the class vocabularies of the training photos.
     """
 
     directory: Path
     targets: tuple[Target, ...]
+    _read: dict[str, Columns] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -172,11 +196,11 @@ class Records:
         """Opens a split for random access.
 
         Returns:
-          A picklable source with `__len__` and `__getitem__` that many threads may use at once.
-          Items are raw records: image and texts still bytes.
+            A picklable source with `__len__` and `__getitem__` that many threads may use at once.
+            Items are raw records: the image still bytes.
 
         Raises:
-          UserError: There is no such split, or a file of it is missing.
+            UserError: there is no such split, or a file of it is missing.
         """
         builder = tfds.builder_from_directory(self.directory)
         if split not in builder.info.splits:
@@ -192,23 +216,70 @@ class Records:
         return _Source(builder.info.splits[split].filepaths)
 
     def decode(self, raw: Record) -> Record:
-        """Decodes a record of `source`; threads may run it at once.
+        """Returns a record of `source` with its image decoded, uint8 [256, 256, 3].
 
-        Returns:
-          image: uint8 [256, 256, 3].
-          targets: float32 [T] as of `encode_targets`, NaN where missing.
-          photo, group: int64 ids.
-          path: Text.
+        Threads may run it at once.
         """
         with Image.open(io.BytesIO(raw["image"]), formats=("JPEG", "PNG")) as file:
-            image = np.asarray(file)
-        return {
-            "image": image,
-            "targets": encode_targets(record_values(raw), self.targets),
-            "photo": np.int64(raw["photo"]),
-            "group": np.int64(raw["group"]),
-            "path": raw["path"].decode(),
+            return {**raw, "image": np.asarray(file)}
+
+    def columns(self, split: str) -> Columns:
+        """Returns what the records of a split say, without decoding or even reading an image.
+
+        They come from the index beside the shards. Records of earlier versions have none: theirs
+        are read once, whole, and kept in memory.
+
+        Raises:
+            UserError: there is no such split, or the index is damaged.
+        """
+        if split not in self._read:
+            source = self.source(split)
+            columns = self._indexed(split)
+            if columns is None or len(columns) != len(source):
+                rows = (source[i] for i in range(len(source)))
+                columns = _columns(
+                    tqdm(rows, f"reading {split} records", len(source), unit="record", disable=None)
+                )
+            self._read[split] = columns
+        return self._read[split]
+
+    def _indexed(self, split: str) -> Columns | None:
+        path = index_path(self.directory, split)
+        if not path.exists():
+            return None
+        try:
+            columns = Columns.from_bytes(path.read_bytes())
+        except Exception as error:  # NumPy and zipfile have many
+            raise UserError(
+                f"{path}: damaged ({error}); copy it anew, or delete it: then the records are "
+                "read instead"
+            ) from error
+        # An index made before a tag was added to the table lacks it.
+        values = {
+            tag.name: columns.values.get(tag.name, np.full(len(columns), tag.missing, tag.dtype))
+            for tag in TAGS
         }
+        return dataclasses.replace(columns, values=values)
+
+    def labels(self, split: str, encoders: Mapping[str, Encoder] | None = None) -> np.ndarray:
+        """Returns what is to be learned from each record of a split, encoded once.
+
+        Args:
+            split: its name.
+            encoders: for each of T columns, by name of the tag, what makes numbers of its values;
+                by default those of `targets`, see `targets.encode_values`.
+
+        Returns:
+            float32 [n, T], NaN where missing.
+        """
+        columns = self.columns(split)
+        if encoders is None:
+            encoders = {t.name: functools.partial(encode_values, target=t) for t in self.targets}
+        labels = np.full((len(columns), len(encoders)), np.nan, np.float32)
+        for i, (name, encode) in enumerate(encoders.items()):
+            if name in columns.values:  # a tag that a later version removed is missing
+                labels[:, i] = encode(columns.values[name])
+        return labels
 
 
 class _Source:
@@ -234,26 +305,16 @@ _PLAIN_FIELDS: Final = ("photo", "group", "x", "y", "width", "height")
 
 
 def parse_record(data: bytes) -> Record:
-    """Reads a serialised record: image and texts as bytes, numbers as Python's."""
+    """Reads a serialised record: the image as bytes, texts and numbers as Python's.
+
+    Tags that the record lacks, as it was made before they were added, are missing.
+    """
     fields = tf_example_pb2.Example.FromString(data).features.feature
-    tags: dict[str, bytes | float] = {}
-    for tag in TAGS:
-        field = fields[f"tags/{tag.name}"]
-        categorical = tag.kind == "categorical"
-        tags[tag.name] = (field.bytes_list if categorical else field.float_list).value[0]
     return {
         "image": fields["image"].bytes_list.value[0],
-        "tags": tags,
-        "path": fields["path"].bytes_list.value[0],
+        "tags": {tag.name: tag.from_example(fields[f"tags/{tag.name}"]) for tag in TAGS},
+        "path": fields["path"].bytes_list.value[0].decode(),
         **{name: fields[name].int64_list.value[0] for name in _PLAIN_FIELDS},
-    }
-
-
-def record_values(raw: Record) -> dict[str, str | float]:
-    """Returns the tag values of a raw record by name; missing ones are empty text or NaN."""
-    return {
-        name: value.decode() if isinstance(value, bytes) else float(value)
-        for name, value in raw["tags"].items()
     }
 
 
@@ -261,7 +322,7 @@ def check_records(directory: Path | epath.Path) -> None:
     """Checks that a directory holds records this version can read.
 
     Raises:
-      UserError: It does not.
+        UserError: it does not.
     """
     if (directory / UNFINISHED).is_dir() and not (directory / PREPARE_FILE).is_file():
         raise UserError(
@@ -291,7 +352,7 @@ def open_records(directory: Path) -> Records:
     """Opens a directory that `exif-jax prepare` made.
 
     Raises:
-      UserError: It is none, it is damaged, or a newer version of the program made it.
+        UserError: it is none, it is damaged, or a newer version of the program made it.
     """
     directory = Path(directory)
     check_records(directory)

@@ -3,7 +3,7 @@
 One row of `TAGS` says everything about a target: its name, whether photos are ranked by it or
 classified, where in EXIF it comes from, how the raw value becomes a value in canonical units
 (seconds, f-number, millimetres, ISO, EV), which range is plausible, and how classes are grouped.
-The order is that of the published label vectors; which seven tags are ranked is our choice.
+What depends on the kind of a tag is in its class, and nowhere else on the host's side.
 
 Enumerations, bit fields, units and the codes for "unknown" follow the EXIF standard (CIPA
 DC-008, version 3.0). Nothing here raises on any raw value: what is not plausible is missing.
@@ -15,16 +15,24 @@ write exactly this sum (Google 0.00 in the median), others a scale of their own 
 2.9), so that values from the sum and plain ones could not be ranked together.
 """
 
+import abc
 import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
+
+import numpy as np
+from etils import epy
 
 from data_pipelines.camera_names import normalise_make, normalise_model
+from data_pipelines.columns import Numbers, Texts
 from data_pipelines.errors import UserError
 
-Kind = Literal["categorical", "ranked"]
+with epy.lazy_imports():  # seconds, and who only reads EXIF does without
+    import tensorflow_datasets as tfds
+
+Value = str | float
 FocalLengthKind = Literal["actual", "35mm"]
 OTHER: Final = "other"
 """Name of the class that holds every value outside the frequent ones."""
@@ -92,12 +100,12 @@ class Source:
     """One EXIF field that gives a ranked tag.
 
     Attributes:
-      field: EXIF name of the field.
-      low: Smallest plausible raw value; it also keeps `convert` from overflowing.
-      high: Largest plausible raw value.
-      unknown: Raw values that stand for "not known" although they lie in the range.
-      unknown_numerator: Numerator of a rational that stands for "not known".
-      convert: From the field's unit to the tag's.
+        field: EXIF name of the field.
+        low: smallest plausible raw value; it also keeps `convert` from overflowing.
+        high: largest plausible raw value.
+        unknown: raw values that stand for "not known" although they lie in the range.
+        unknown_numerator: numerator of a rational that stands for "not known".
+        convert: from the field's unit to the tag's.
     """
 
     field: str
@@ -142,45 +150,148 @@ def _parse_flash(raw: RawExif) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tag:
+class Tag(abc.ABC):
     """One row of the table.
 
     Attributes:
-      name: Name of the target, as in reports and records.
-      kind: "ranked" (photos are ordered by it) or "categorical".
-      unit: Unit of a ranked value; empty for a categorical one.
-      sources: EXIF fields of a ranked tag: the first that gives a plausible value counts.
-      classify: Raw EXIF -> class word or name of a categorical tag, None if missing. Never raises.
-      frequent: Number of frequent classes that get a class of their own.
-      other: Whether a last class, "other", holds the remaining values.
-      words: Every word that `classify` can give if the enumeration is closed, in the standard's
-        order; empty for the open vocabularies of makes and models.
+        name: of the target, as in reports and records.
+        unit: of its values; empty for words.
+        kind: "ranked" (photos are ordered by it) or "categorical".
+        missing: stands in records for a value that a photo lacks.
+        dtype: of an array of values.
+        column: what gathers the values of many photos.
     """
 
     name: str
-    kind: Kind
     unit: str = ""
-    sources: tuple[Source, ...] = ()
-    classify: Callable[[RawExif], str | None] | None = None
-    frequent: int = 0
-    other: bool = False
-    words: tuple[str, ...] = ()
+    kind: ClassVar[str]
+    missing: ClassVar[Value]
+    dtype: ClassVar[type]
+    column: ClassVar[type[Numbers | Texts]]
 
-    def parse(self, raw: RawExif) -> str | float | None:
+    @property
+    @abc.abstractmethod
+    def fields(self) -> tuple[str, ...]:
+        """EXIF names of the fields that it is read from."""
+
+    @abc.abstractmethod
+    def parse(self, raw: RawExif) -> Value | None:
         """Returns the tag's value, None if missing; never raises."""
-        if self.classify is not None:
-            return self.classify(raw)
+
+    def classes(
+        self, counts: Mapping[str, int], min_count: int, max_classes: int | None
+    ) -> tuple[str, ...]:
+        """Names of the classes to learn, none for numbers; see `targets.build_targets`.
+
+        Args:
+            counts: how many training photos have each text value.
+            min_count: photos from which on a word of an open vocabulary has a class of its own.
+            max_classes: at most so many words of an open vocabulary do; None: the table's number.
+        """
+        return ()
+
+    @abc.abstractmethod
+    def feature(self) -> Any:
+        """What tensorflow-datasets stores a value as."""
+
+    @abc.abstractmethod
+    def from_example(self, feature: Any) -> Value:
+        """Reads a value from a feature of a tf.Example; `missing` where the feature is empty."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankedTag(Tag):
+    """A number that orders photos.
+
+    Attributes:
+        sources: EXIF fields: the first that gives a plausible value counts.
+    """
+
+    sources: tuple[Source, ...]
+    kind = "ranked"
+    missing = math.nan
+    dtype = np.float32
+    column = Numbers
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """See `Tag`."""
+        return tuple(source.field for source in self.sources)
+
+    def parse(self, raw: RawExif) -> float | None:
+        """See `Tag`."""
         return next((v for s in self.sources if (v := s.read(raw)) is not None), None)
 
+    def feature(self) -> Any:
+        """See `Tag`."""
+        return np.float32
 
-def _ranked(name: str, unit: str, *sources: Source) -> Tag:
-    return Tag(name, "ranked", unit, sources)
+    def from_example(self, feature: Any) -> float:
+        """See `Tag`."""
+        return next(iter(feature.float_list.value), math.nan)
 
 
-def _enumerated(name: str, field: str, names: Mapping[int, str], frequent: int, other: bool) -> Tag:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CategoricalTag(Tag):
+    """A word that sorts photos into classes.
+
+    Attributes:
+        fields: EXIF names of the fields that it is read from.
+        classify: raw EXIF -> class word or name, None if missing. Never raises.
+        frequent: number of frequent classes that get a class of their own.
+        other: whether a last class, "other", holds the remaining values.
+        words: every word that `classify` can give if the enumeration is closed, in the standard's
+            order; empty for the open vocabularies of makes and models.
+    """
+
+    fields: tuple[str, ...] = ()
+    classify: Callable[[RawExif], str | None]
+    frequent: int
+    other: bool = False
+    words: tuple[str, ...] = ()
+    kind = "categorical"
+    missing = ""
+    dtype = object
+    column = Texts
+
+    def parse(self, raw: RawExif) -> str | None:
+        """See `Tag`."""
+        return self.classify(raw)
+
+    def classes(
+        self, counts: Mapping[str, int], min_count: int, max_classes: int | None
+    ) -> tuple[str, ...]:
+        """The most frequent words first, "other" last; a closed enumeration is always complete."""
+        most = self.frequent
+        words = [*self.words, *sorted(counts.keys() - set(self.words))]
+        if not self.words:
+            most = max_classes or most
+            words = [word for word in words if counts[word] >= min_count]
+        # Stable sort: equal counts stay in the standard's order, or by name.
+        words = sorted(
+            (word for word in words if word != OTHER), key=lambda word: -counts.get(word, 0)
+        )
+        return tuple(words[:most]) + ((OTHER,) if self.other else ())
+
+    def feature(self) -> Any:
+        """See `Tag`."""
+        return tfds.features.Text()
+
+    def from_example(self, feature: Any) -> str:
+        """See `Tag`."""
+        return "".join(value.decode() for value in feature.bytes_list.value)
+
+
+def _ranked(name: str, unit: str, *sources: Source) -> RankedTag:
+    return RankedTag(name, unit, sources=sources)
+
+
+def _enumerated(name: str, names: Mapping[int, str], frequent: int, other: bool) -> CategoricalTag:
     words = tuple(dict.fromkeys(word for word in names.values() if word != OTHER))
-    classify = _enumeration(field, names)
-    return Tag(name, "categorical", classify=classify, frequent=frequent, other=other, words=words)
+    classify = _enumeration(name, names)
+    return CategoricalTag(
+        name, fields=(name,), classify=classify, frequent=frequent, other=other, words=words
+    )
 
 
 _METERING: Final = {
@@ -210,9 +321,9 @@ TAGS: Final[tuple[Tag, ...]] = (
         # A stored 0 is what lenses without contacts leave, not an f/1 lens.
         Source("ApertureValue", -2, 14, unknown=(0.0,), convert=_aperture_to_f_number),
     ),
-    Tag(
+    CategoricalTag(
         "Make",
-        "categorical",
+        fields=("Make",),
         classify=lambda raw: normalise_make(raw.get("Make")),
         frequent=6,
         other=True,
@@ -234,63 +345,59 @@ TAGS: Final[tuple[Tag, ...]] = (
         Source("RecommendedExposureIndex", 1, _MAX_ISO),
     ),
     _ranked("FocalLength", "mm", FOCAL_LENGTHS["actual"]),
-    Tag(
+    CategoricalTag(
         "Model",
-        "categorical",
+        fields=("Model", "Make"),
         classify=lambda raw: normalise_model(raw.get("Model"), raw.get("Make")),
         frequent=5,
         other=True,
     ),
-    Tag(
+    CategoricalTag(
         "Flash",
-        "categorical",
+        fields=("Flash",),
         classify=_parse_flash,
         frequent=4,
         words=("not_fired", "fired", "auto_not_fired", "no_flash_function"),
     ),
     _ranked("MaxApertureValue", "EV", Source("MaxApertureValue", -2, 14, unknown=(0.0,))),
     _ranked("ExposureBiasValue", "EV", Source("ExposureBiasValue", -10, 10)),
-    _enumerated("MeteringMode", "MeteringMode", _METERING, frequent=5, other=True),
+    _enumerated("MeteringMode", _METERING, frequent=5, other=True),
     _enumerated(
-        "ExposureMode",
-        "ExposureMode",
-        {0: "auto", 1: "manual", 2: "auto_bracket"},
-        frequent=3,
-        other=True,
+        "ExposureMode", {0: "auto", 1: "manual", 2: "auto_bracket"}, frequent=3, other=True
     ),
-    _enumerated("WhiteBalance", "WhiteBalance", {0: "auto", 1: "manual"}, frequent=2, other=False),
+    _enumerated("WhiteBalance", {0: "auto", 1: "manual"}, frequent=2, other=False),
     _ranked(
         "BrightnessValue",
         "EV",
         # The standard's FFFFFFFF over anything, read as the signed number it is.
         Source("BrightnessValue", -20, 20, unknown_numerator=-1),
     ),
-    _enumerated("SceneCaptureType", "SceneCaptureType", _SCENES, frequent=4, other=True),
+    _enumerated("SceneCaptureType", _SCENES, frequent=4, other=True),
 )
-"""The fourteen targets, in the order of the published label vectors."""
+"""The targets. Which of them are ranked is our choice."""
 
 TAG_BY_NAME: Final[dict[str, Tag]] = {tag.name: tag for tag in TAGS}
 
 
 _TABLES: Final = {
     kind: tuple(
-        dataclasses.replace(tag, sources=(source,)) if tag.name == "FocalLength" else tag
-        for tag in TAGS
+        _ranked(tag.name, tag.unit, source) if tag.name == "FocalLength" else tag for tag in TAGS
     )
     for kind, source in FOCAL_LENGTHS.items()
 }
 
 
-def parse_tags(raw: RawExif, *, focal_length: FocalLengthKind = "actual") -> dict[str, str | float]:
+def parse_tags(raw: RawExif, *, focal_length: FocalLengthKind = "actual") -> dict[str, Value]:
     """Returns the valid values of a photo by tag name; missing tags are left out.
 
     Args:
-      raw: Raw values by EXIF name.
-      focal_length: "actual": the tag FocalLength is the lens' own focal length; "35mm": that of
-        equal view on 35 mm film. Neither stands in for the other: they differ by the crop factor.
+        raw: raw values by EXIF name.
+        focal_length: "actual": the tag FocalLength is the lens' own focal length; "35mm": that of
+            equal view on 35 mm film. Neither stands in for the other, as they differ by the crop
+            factor.
 
     Raises:
-      UserError: `focal_length` is neither.
+        UserError: `focal_length` is neither.
     """
     if focal_length not in _TABLES:
         raise UserError(f"focal_length: {focal_length!r} is not {' or '.join(_TABLES)}")

@@ -8,12 +8,34 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.tags import OTHER, TAGS, Kind, Tag
+from data_pipelines.tags import OTHER, TAG_BY_NAME, TAGS, CategoricalTag, RankedTag, Value
+
+RELEASED: Final[Mapping[str, int]] = {
+    "FNumber": 0,
+    "Make": 7,
+    "ExposureTime": 0,
+    "ISO": 0,
+    "FocalLength": 0,
+    "Model": 6,
+    "Flash": 4,
+    "MaxApertureValue": 0,
+    "ExposureBiasValue": 0,
+    "MeteringMode": 6,
+    "ExposureMode": 4,
+    "WhiteBalance": 2,
+    "BrightnessValue": 0,
+    "SceneCaptureType": 5,
+}
+"""Columns of the published label vectors, in their order, with the number of classes; 0: a value.
+
+It stands by itself, so that no change of `TAGS` changes how these vectors are read.
+"""
+_HAS_CLASSES: Final = {RankedTag.kind: False, CategoricalTag.kind: True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,23 +43,23 @@ class Target:
     """What the model predicts for one tag.
 
     Attributes:
-      name: Name of the tag.
-      kind: "ranked" or "categorical".
-      classes: Names of the classes of a categorical target, in the order of their indices.
+        name: of the tag.
+        kind: "ranked", "categorical", or the name of another objective that learns it.
+        classes: names of the classes in the order of their indices; none of a number.
     """
 
     name: str
-    kind: Kind
+    kind: str
     classes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """Number of outputs of the target's head."""
-        return 1 if self.kind == "ranked" else len(self.classes)
+        return len(self.classes) or 1
 
 
 def build_targets(
-    photos: Iterable[Mapping[str, str | float]],
+    photos: Iterable[Mapping[str, Value]],
     *,
     min_count: int = 1,
     max_classes: int | None = None,
@@ -45,12 +67,12 @@ def build_targets(
     """Builds the targets from the training photos: the frequent classes of each tag, and "other".
 
     Args:
-      photos: Valid values of each training photo by tag name, one mapping a photo.
-      min_count: See `build_targets_from_counts`.
-      max_classes: See there.
+        photos: valid values of each training photo by tag name, one mapping a photo.
+        min_count: see `build_targets_from_counts`.
+        max_classes: see there.
 
     Raises:
-      UserError: Not one photo has a value of any tag, or an argument is out of its range.
+        UserError: not one photo has a value of any tag, or an argument is out of its range.
     """
     counts: dict[str, Counter[str]] = {tag.name: Counter() for tag in TAGS}
     any_value = False
@@ -73,20 +95,20 @@ def build_targets_from_counts(
 ) -> tuple[Target, ...]:
     """Builds the targets from counts alone, for more photos than fit into memory.
 
-    All fourteen tags are always there, in the order of the table, also where no photo has a value.
-    A closed enumeration always has the same number of classes (unseen words fill it up); makes and
-    models have as many as there are frequent ones, and "other". Ties go by name.
+    All tags are always there, in the order of the table, also where no photo has a value. A closed
+    enumeration always has the same number of classes (unseen words fill it up); makes and models
+    have as many as there are frequent ones, and "other". Ties go by name.
 
     Args:
-      counts: By tag name: how many training photos have each text value.
-      any_value: Whether a photo has a value that is not counted, one of a ranked tag.
-      min_count: A make or model gets a class of its own from so many training photos on; the rest
-        is "other".
-      max_classes: At most so many makes, and so many models, get a class of their own; None: the
-        table's numbers, six makes and five models.
+        counts: by tag name: how many training photos have each text value.
+        any_value: whether a photo has a value that is not counted, one of a ranked tag.
+        min_count: a make or model gets a class of its own from so many training photos on; the
+            rest is "other".
+        max_classes: at most so many makes, and so many models, get a class of their own; None: the
+            table's numbers, six makes and five models.
 
     Raises:
-      UserError: No value is counted and `any_value` is false, or an argument is out of its range.
+        UserError: no value is counted and `any_value` is false, or an argument is out of its range.
     """
     for name, number in (("min_count", min_count), ("max_classes", max_classes)):
         if number is not None and (type(number) is not int or number < 1):
@@ -97,72 +119,59 @@ def build_targets_from_counts(
             "give photos as the camera wrote them"
         )
     return tuple(
-        Target(tag.name, tag.kind)
-        if tag.kind == "ranked"
-        else Target(
-            tag.name, tag.kind, _classes(tag, counts.get(tag.name, {}), min_count, max_classes)
-        )
+        Target(tag.name, tag.kind, tag.classes(counts.get(tag.name, {}), min_count, max_classes))
         for tag in TAGS
     )
-
-
-def _classes(
-    tag: Tag, counts: Mapping[str, int], min_count: int, max_classes: int | None
-) -> tuple[str, ...]:
-    """Names of the classes of a tag: most frequent first, "other" last."""
-    most = tag.frequent
-    words = [*tag.words, *sorted(counts.keys() - set(tag.words))]
-    if not tag.words:  # an open vocabulary
-        most = max_classes or most
-        words = [word for word in words if counts[word] >= min_count]
-    # Stable sort: equal counts stay in the standard's order, or by name.
-    words = sorted(
-        (word for word in words if word != OTHER),
-        key=lambda word: counts.get(word, 0),
-        reverse=True,
-    )
-    return tuple(words[:most]) + ((OTHER,) if tag.other else ())
 
 
 def coded_targets() -> tuple[Target, ...]:
     """Returns the targets of labels that are already coded: classes are known by number only."""
     return tuple(
-        Target(tag.name, tag.kind, tuple(map(_coded_class, range(tag.frequent + tag.other))))
-        for tag in TAGS
+        Target(name, TAG_BY_NAME[name].kind, tuple(map(_coded_class, range(classes))))
+        for name, classes in RELEASED.items()
     )
 
 
-def coded_values(coded: Sequence[float | None]) -> dict[str, str | float]:
-    """Returns the values of one photo from its coded labels, for `coded_targets`.
+def coded_value(name: str, number: float | None) -> Value | None:
+    """Returns the value that a coded label stands for, for `coded_targets`.
 
     Args:
-      coded: Fourteen numbers in the order of the table: of a ranked tag the value, of a categorical
-        one the number of its class; None or NaN is missing.
+        name: of the tag, one of `RELEASED`.
+        number: of a ranked tag the value, of a categorical one the number of its class; None or
+            NaN is missing.
 
     Returns:
-      Values by tag name: ranked ones as they are, categorical ones as "class_0", "class_1", ...
+        The value as it is, or "class_0", "class_1", ...; None if it is missing.
 
     Raises:
-      UserError: There are not fourteen, or one is out of its range.
+        ValueError: it is out of its range.
     """
-    if len(coded) != len(TAGS):
-        raise UserError(f"coded labels: {len(coded)} numbers given, {len(TAGS)} wanted")
-    values: dict[str, str | float] = {}
-    for tag, number in zip(TAGS, coded, strict=True):
-        if number is None or math.isnan(number):
-            continue
-        classes = tag.frequent + tag.other
-        if tag.kind == "ranked":
-            if math.isinf(number):
-                raise UserError(f"coded labels: {number} of {tag.name} is no finite number")
-            values[tag.name] = float(number)
-        elif number in range(classes):
-            values[tag.name] = _coded_class(int(number))
-        else:
-            raise UserError(
-                f"coded labels: {number} of {tag.name} is no whole number from 0 to {classes - 1}"
-            )
-    return values
+    if number is None or math.isnan(number):
+        return None
+    classes = RELEASED[name]
+    if classes and number not in range(classes):
+        raise ValueError(f"{number:g} of {name} is no whole number from 0 to {classes - 1}")
+    if math.isinf(number):
+        raise ValueError(f"{number} of {name} is no finite number")
+    return _coded_class(int(number)) if classes else float(number)
+
+
+def coded_values(coded: Sequence[float | None]) -> dict[str, Value]:
+    """Returns the values of one photo by tag name, see `coded_value`; missing ones are left out.
+
+    Args:
+        coded: fourteen numbers in the order of `RELEASED`.
+
+    Raises:
+        UserError: there are not fourteen, or one is out of its range.
+    """
+    if len(coded) != len(RELEASED):
+        raise UserError(f"coded labels: {len(coded)} numbers given, {len(RELEASED)} wanted")
+    try:
+        values = {name: coded_value(name, n) for name, n in zip(RELEASED, coded, strict=True)}
+    except ValueError as error:
+        raise UserError(f"coded labels: {error}") from error
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _coded_class(number: int) -> str:
@@ -177,28 +186,20 @@ def class_index(value: str, target: Target) -> int | None:
     return None
 
 
-def encode_targets(
-    values: Mapping[str, str | float | None], targets: Sequence[Target]
-) -> np.ndarray:
-    """Encodes the values of one photo for training.
+def encode_values(values: Sequence[Value] | np.ndarray, target: Target) -> np.ndarray:
+    """Encodes the values of n photos for training.
 
     Args:
-      values: Values by tag name; absent, None or NaN is missing, and so is an empty text.
-      targets: The T targets.
+        values: of the tag, one a photo; NaN or an empty text is missing.
+        target: what they become.
 
     Returns:
-      float32 [T]: the value of a ranked tag in its unit, the class index of a categorical one, NaN
-      where it is missing.
+        float32 [n]: the number itself, or the index of the class; NaN where it is missing.
     """
-    encoded = np.full(len(targets), np.nan, np.float32)
-    for i, target in enumerate(targets):
-        value = values.get(target.name)
-        if value is None or value == "":
-            continue
-        number = class_index(str(value), target) if target.kind == "categorical" else float(value)
-        if number is not None:
-            encoded[i] = number
-    return encoded
+    if not target.classes:
+        return np.asarray(values, np.float32)
+    index = {word: class_index(str(word), target) if word else None for word in set(values)}
+    return np.array([index[word] for word in values], np.float32)  # None becomes NaN
 
 
 def targets_to_json(targets: Sequence[Target]) -> list[dict[str, Any]]:
@@ -213,7 +214,7 @@ def targets_from_json(obj: object) -> tuple[Target, ...]:
     """Reads what `targets_to_json` wrote.
 
     Raises:
-      UserError: `obj` is not a list of targets.
+        UserError: `obj` is not a list of targets.
     """
     try:
         targets = tuple(_target_from_json(row) for row in obj)  # type: ignore[attr-defined]
@@ -228,10 +229,8 @@ def targets_from_json(obj: object) -> tuple[Target, ...]:
 
 def _target_from_json(row: Mapping[str, Any]) -> Target:
     name, kind, classes = row["name"], row["kind"], tuple(row["classes"])
-    if not isinstance(name, str) or not all(isinstance(c, str) for c in classes):
+    if not all(isinstance(text, str) for text in (name, kind, *classes)):
         raise ValueError(f"names must be texts in {row!r}")
-    if kind not in ("ranked", "categorical"):
-        raise ValueError(f"unknown kind {kind!r} of {name}")
-    if (kind == "ranked") == bool(classes) or len(set(classes)) != len(classes):
+    if _HAS_CLASSES.get(kind, bool(classes)) != bool(classes) or len(set(classes)) != len(classes):
         raise ValueError(f"the classes of {name} do not fit its kind")
     return Target(name, kind, classes)

@@ -5,17 +5,41 @@ line: `--config.field=value`, nested ones as `--config.data.patches=8`.
 """
 
 import dataclasses
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from data_pipelines.errors import UserError
 from data_pipelines.perturbations import Augmentation
+from data_pipelines.registry import Registry
 
 
+class EncoderConfig:
+    """What `config.model` may be: a dataclass of plain numbers and texts that builds an extractor.
+
+    One's own is a subclass registered by name, which the stored JSON gives:
+
+        @ENCODERS.register("small_vit")
+        @dataclass
+        class SmallViT(EncoderConfig): ...
+    """
+
+    def build(self) -> Any:
+        """The Flax module, an `exif_jax.models.extractor.Extractor`.
+
+        Raises:
+            UserError: a field out of its range.
+        """
+        raise NotImplementedError
+
+
+ENCODERS: Registry[type[EncoderConfig]] = Registry("encoder")
+
+
+@ENCODERS.register("published")
 @dataclass
-class ModelConfig:
-    """Size and precision of the extractor; the defaults are the published network."""
+class PublishedEncoder(EncoderConfig):
+    """Size and precision of the published network; the defaults are the paper's."""
 
     width: int = 32  # channels of every convolution
     stage_depths: tuple[int, ...] = (4, 2, 2, 2)  # convolutions in each stage
@@ -26,15 +50,38 @@ class ModelConfig:
     mixer_hidden: int = 128
     dtype: str = "float32"  # of the stages' convolutions: float32 or bfloat16
 
+    def build(self) -> Any:
+        """The Flax module."""
+        from exif_jax.models.published import build  # flax takes seconds to import
+
+        return build(self)
+
+
+@dataclass
+class ObjectivesConfig:
+    """What the pretext stage learns; see `exif_jax.objectives`."""
+
+    # Names of tags, `ranked`, `categorical` or `all`, separated by commas; -NAME leaves one out.
+    tags: str = "all"
+    weights: str = ""  # of tags in the loss, such as FNumber=2,Make=0.5; 1 where not given
+    # Objects of one's own, in a configuration file; one with a tag's name takes its place.
+    extra: tuple[Any, ...] = ()
+
 
 @dataclass
 class OptimizerConfig:
-    """Adam."""
+    """Any optax optimizer; see `exif_jax.training.optimizers`."""
 
+    name: str = "adam"  # adamw, lion, sgd, ...
     learning_rate: float = 1e-4
+    arguments: str = ""  # further ones of the optimizer, such as b1=0.9,b2=0.95
+    weight_decay: float = 0.0  # of kernels; normalisations and biases never decay
     schedule: str = "constant"  # or cosine: to zero at the last step
     warmup_steps: int = 0  # linear from zero
     clip_norm: float = 0.0  # largest norm of the gradient; 0: no clipping
+    # Decay of an exponential moving average of the parameters, which is evaluated and exported
+    # instead of them, such as 0.999; 0: none.
+    ema: float = 0.0
 
 
 @dataclass
@@ -58,8 +105,12 @@ class PretextConfig:
     log_every: int = 20
     ranking: str = "all_pairs"  # of the batch; or neighbour: each photo with the next
     pair_loss: str = "bce"  # or fidelity
+    # What is measured every `eval_every` steps, NAME or NAME:ARGUMENT, separated by commas, such as
+    # heldout_tags,linear_probe:LABELLED,knn:LABELLED; see `exif_jax.evaluation.evaluators`.
+    evaluators: str = "heldout_tags"
+    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
     data: RecordsConfig = field(default_factory=RecordsConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: EncoderConfig = field(default_factory=PublishedEncoder)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
 
@@ -148,8 +199,56 @@ TrainingConfig = PretextConfig | OneClassConfig | BinaryConfig
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The configuration as JSON-serialisable nested dicts, tuples as lists."""
-    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    """The configuration as JSON-serialisable nested dicts, tuples as lists; encoders are named."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, EncoderConfig):
+            return {"encoder": _name(value), **fields(value)}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return fields(value)
+        return [plain(x) for x in value] if isinstance(value, list | tuple) else value
+
+    def fields(value: Any) -> dict[str, Any]:
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+
+    result: dict[str, Any] = plain(config)
+    return result
+
+
+def _name(encoder: EncoderConfig) -> str:
+    for name in ENCODERS.names():
+        if ENCODERS[name] is type(encoder):
+            return name
+    kind = type(encoder).__name__
+    raise UserError(f"config.model: {kind} is not registered: decorate it with @ENCODERS.register")
+
+
+def encoder_from_json(facts: Mapping[str, Any]) -> EncoderConfig:
+    """The configuration of an encoder from its JSON form, which may be older than other encoders.
+
+    Raises:
+        UserError: the encoder is not known here.
+        TypeError: it has no such fields.
+    """
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    return ENCODERS[str(fields.pop("encoder", "published"))](**fields)
+
+
+def pairs(name: str, text: str) -> dict[str, float]:
+    """Reads "a=1,b=2.5".
+
+    Raises:
+        UserError: anything else, with the name of the field.
+    """
+    result = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, _, number = (piece.strip() for piece in part.partition("="))
+        try:
+            result[key] = float(number)
+        except ValueError as error:
+            raise UserError(
+                f"config.{name} = {text!r}: {part!r} is not NAME=NUMBER; write a=1,b=2.5"
+            ) from error
     return result
 
 

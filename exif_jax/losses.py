@@ -59,12 +59,12 @@ def pair_loss(difference: Array, target: Array, kind: PairLoss = "bce") -> Array
     raise ValueError(f"pair loss {kind!r} is not known: choose 'bce' or 'fidelity'")
 
 
-class Ranked(NamedTuple):
-    """Photos to rank by one tag.
+class Rows(NamedTuple):
+    """Photos and one target.
 
     Attributes:
-        scores: [n] predicted.
-        values: [n] of the tag, NaN where missing.
+        scores: predicted, [n] or [n, size].
+        values: [n], tag values or class indices as floats, NaN where missing.
         groups: integer ids [n]; windows of one photo, or photos of one burst, share one.
     """
 
@@ -74,8 +74,8 @@ class Ranked(NamedTuple):
 
 
 def ranking_loss(
-    rows: Ranked,
-    batch: Ranked,
+    rows: Rows,
+    batch: Rows,
     first: Array,
     pairing: Pairing,
     kind: PairLoss = "bce",
@@ -99,12 +99,12 @@ def ranking_loss(
     """
     position = first + jnp.arange(rows.scores.shape[0])
     if pairing == "all_pairs":
-        own = Ranked(*(x[:, None] for x in rows))
-        other = Ranked(*(x[None, :] for x in batch))
+        own = Rows(*(x[:, None] for x in rows))
+        other = Rows(*(x[None, :] for x in batch))
         valid = position[:, None] < jnp.arange(batch.scores.shape[0])[None, :]
     elif pairing == "neighbour":
         own = rows
-        other = Ranked(*(x[(position + 1) % batch.scores.shape[0]] for x in batch))
+        other = Rows(*(x[(position + 1) % batch.scores.shape[0]] for x in batch))
         valid = jnp.ones(position.shape, bool)
     else:
         raise ValueError(f"pairing {pairing!r} is not known: choose 'all_pairs' or 'neighbour'")

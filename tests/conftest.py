@@ -15,8 +15,9 @@ import pytest
 from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import open_records
 from data_pipelines.simulated import make_dataset
-from exif_jax.config import ModelConfig
-from exif_jax.models.trained import build_extractor, save_extractor
+from exif_jax.config import PretextConfig, PublishedEncoder
+from exif_jax.models.trained import save_extractor
+from exif_jax.objectives import build_objectives
 from exif_jax.stages.pretext import init_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,11 +76,12 @@ def records(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_extractor(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of an untrained extractor with 10 features."""
-    model = ModelConfig(
+    model = PublishedEncoder(
         width=4, stage_depths=(1, 1, 1), mixer_heads=2, mixer_head_dim=4, mixer_hidden=8
     )
     targets = open_records(records).targets
-    params = init_params(build_extractor(model), targets, jax.random.key(0))
+    objectives = build_objectives(targets, PretextConfig())
+    params = init_params(model.build(), objectives, jax.random.key(0))
     out = tmp_path_factory.mktemp("pretext") / "extractor"
     save_extractor(out, params, model, targets, {"kind": "pretext"})
     return out

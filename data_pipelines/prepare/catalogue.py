@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from data_pipelines.columns import Texts
 from data_pipelines.tags import TAGS
 
 EXAMPLES: Final = 5
@@ -86,30 +87,13 @@ _COLUMNS: Final = {
 """Plain columns and the type codes they are gathered with."""
 
 
-class _Words:
-    """Gives every new text the next index; "" has -1."""
-
-    def __init__(self) -> None:
-        self.index: dict[str, int] = {}
-
-    def __call__(self, text: str) -> int:
-        return self.index.setdefault(text, len(self.index)) if text else -1
-
-
-def _or_nan(value: str | float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
 class CatalogueBuilder:
     """Gathers a catalogue photo by photo."""
 
     def __init__(self) -> None:
         self._columns: dict[str, Any] = {name: array(code) for name, code in _COLUMNS.items()}
-        self._values: dict[str, Any] = {
-            tag.name: array("d" if tag.kind == "ranked" else "i") for tag in TAGS
-        }
-        self._words = {t.name: _Words() for t in TAGS if t.kind == "categorical"}
-        self._cameras = _Words()
+        self._values = {tag.name: tag.column() for tag in TAGS}
+        self._cameras = Texts()
         self._skipped: Counter[str] = Counter()
         self._rejects: Counter[str] = Counter()
         self._examples: dict[str, list[tuple[str, str]]] = {}
@@ -124,14 +108,14 @@ class CatalogueBuilder:
         **numbers: int,
     ) -> None:
         """Adds a photo; see `Catalogue` for the arguments, `numbers` are its other columns."""
-        numbers["camera"] = self._cameras(camera)
-        for name, column in self._columns.items():
-            column.append(numbers[name] if name != "seconds" else _or_nan(seconds))
-        for tag in TAGS:
-            value = values.get(tag.name)
-            known = self._words.get(tag.name)
-            column = self._values[tag.name]
-            column.append(known(str(value or "")) if known else _or_nan(value))
+        for name, number in {
+            **numbers,
+            "seconds": math.nan if seconds is None else seconds,
+        }.items():
+            self._columns[name].append(number)
+        self._cameras.append(camera)
+        for name, column in self._values.items():
+            column.append(values.get(name))
         self._skipped.update(skipped_windows)
 
     def add_reject(self, reason: str, name: str, detail: str, skipped: Mapping[str, int]) -> None:
@@ -146,11 +130,14 @@ class CatalogueBuilder:
         """Returns the catalogue."""
         columns = {name: np.array(column) for name, column in self._columns.items()}
         columns["size_differs"] = columns["size_differs"].astype(bool)
+        columns["camera"] = self._cameras.build()
         return Catalogue(
             **columns,
-            values={name: np.array(column) for name, column in self._values.items()},
-            cameras=tuple(self._cameras.index),
-            words={name: tuple(words.index) for name, words in self._words.items()},
+            values={name: column.build() for name, column in self._values.items()},
+            cameras=self._cameras.words,
+            words={
+                n: column.words for n, column in self._values.items() if isinstance(column, Texts)
+            },
             skipped_windows=self._skipped,
             rejects=self._rejects,
             examples=self._examples,

@@ -15,7 +15,6 @@ from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.parts import read_part
 from data_pipelines.prepare.reader import Reject
 from data_pipelines.splits import split_groups
-from data_pipelines.tags import TAGS
 from data_pipelines.targets import Target, build_targets_from_counts, coded_targets
 
 WINDOWS_PER_SHARD: Final = 4096  # about 100 MB
@@ -135,8 +134,8 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
 
 def _has_numbers(catalogue: Catalogue, keep: np.ndarray) -> bool:
     """Returns whether some photo has a value of a ranked tag."""
-    ranked = (tag.name for tag in TAGS if tag.kind == "ranked")
-    return any(bool(np.isfinite(catalogue.values[name][keep]).any()) for name in ranked)
+    numbers = (c for name, c in catalogue.values.items() if name not in catalogue.words)
+    return any(bool(np.isfinite(column[keep]).any()) for column in numbers)
 
 
 def _shards(

@@ -33,10 +33,9 @@ from data_pipelines.prepare.sidecars import Entry, Sidecars, load_sidecars
 from data_pipelines.prepare.sidecars.sdaie import TENSOR_SUFFIX
 from data_pipelines.prepare.sources import find_items
 from data_pipelines.prepare.workspace import Workspace, putting
-from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE, write_description
+from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE
 from data_pipelines.storage import is_uri
-from data_pipelines.tags import TAGS
-from data_pipelines.targets import targets_to_json
+from data_pipelines.targets import RELEASED, targets_to_json
 
 REJECTS_FILE: Final = "rejects.jsonl"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -91,7 +90,7 @@ def prepare(
             if missing:
                 engine.make_shards(workspace, missing)
             job.describe(plan, workspace.out)
-            write_description(workspace.out, shards.shard_sizes(workspace, plan.shards))
+            shards.finish(workspace, plan.shards)
             write_json(workspace.out / PREPARE_FILE, job.command)
             workspace.leave()
             return load_report(workspace.out)
@@ -180,7 +179,7 @@ class Job:
         known = self.sidecars.entries
         if not self.sidecars.coded:
             return known
-        nothing = Entry({}, (None,) * len(TAGS))
+        nothing = Entry({}, (None,) * len(RELEASED))
         return {item.name: known.get(item.name, nothing) for item in self.items}
 
     def _list_rejects(self, path: epath.Path, duplicates: frozenset[int]) -> list[tuple[str, str]]:

@@ -7,12 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.files import write_text
+from data_pipelines.columns import Columns
+from data_pipelines.files import write_bytes, write_text
 from data_pipelines.prepare.parts import read_part
 from data_pipelines.prepare.plan import Shard
 from data_pipelines.prepare.reader import PreparedPhoto
 from data_pipelines.prepare.workspace import Workspace, putting
-from data_pipelines.records import Record, shard_path, tags_for_record, write_shard
+from data_pipelines.records import (
+    Record,
+    index_path,
+    shard_path,
+    tags_for_record,
+    write_description,
+    write_shard,
+)
 
 
 def records_of_shard(
@@ -58,7 +66,7 @@ def read_todo(workspace: Workspace, number: int) -> dict[str, Any]:
 
 def is_done(workspace: Workspace, number: int) -> bool:
     """Returns whether a shard is there."""
-    return bool((workspace.shards / f"{number:06d}.done").exists())
+    return bool((workspace.shards / f"{number:06d}.columns").exists())
 
 
 def make_shard(workspace: Workspace, number: int) -> int:
@@ -66,15 +74,22 @@ def make_shard(workspace: Workspace, number: int) -> int:
     todo = read_todo(workspace, number)
     target = shard_path(workspace.out, todo["split"], todo["index"], todo["num_shards"])
     with putting(target) as file:
-        sizes = write_shard(file, records_of_shard(workspace, todo["photos"]))
-    write_text(workspace.shards / f"{number:06d}.done", json.dumps(sizes))
-    return sizes[0]
+        size, columns = write_shard(file, records_of_shard(workspace, todo["photos"]))
+    sizes = json.dumps([len(columns), size])
+    write_text(workspace.shards / f"{number:06d}.size", sizes)
+    write_bytes(workspace.shards / f"{number:06d}.columns", columns.to_bytes())
+    return len(columns)
 
 
-def shard_sizes(workspace: Workspace, shards: Sequence[Shard]) -> dict[str, list[tuple[int, int]]]:
-    """Returns the records and bytes of every shard, by split."""
+def finish(workspace: Workspace, shards: Sequence[Shard]) -> None:
+    """Writes what describes the finished shards: the index of every split, and their sizes."""
     sizes: dict[str, list[tuple[int, int]]] = {}
+    parts: dict[str, list[Columns]] = {}
     for number, shard in enumerate(shards):
-        count, size = json.loads((workspace.shards / f"{number:06d}.done").read_text())
+        count, size = json.loads((workspace.shards / f"{number:06d}.size").read_text())
         sizes.setdefault(shard.split, []).append((count, size))
-    return sizes
+        data = (workspace.shards / f"{number:06d}.columns").read_bytes()
+        parts.setdefault(shard.split, []).append(Columns.from_bytes(data))
+    for split, columns in parts.items():
+        write_bytes(index_path(workspace.out, split), Columns.join(columns).to_bytes())
+    write_description(workspace.out, sizes)

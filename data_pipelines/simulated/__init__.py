@@ -1,7 +1,7 @@
 """Simulated cameras and generators: the embedded data, honest about being simulated.
 
-    scenes -> lens -> sensor -> processing -> jpeg + exif_writer     a photograph
-    scenes -> generators -> jpeg                                     its generated counterpart
+    scenes -> lens -> sensor -> processing -> JPEG + exif_writer     a photograph
+    scenes -> generators -> JPEG                                     its generated counterpart
 
 `python -m data_pipelines.simulated --out DIR` writes a whole data set.
 """

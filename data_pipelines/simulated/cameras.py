@@ -1,7 +1,11 @@
 """The simulated cameras: invented makers, so that nothing passes for a real device."""
 
 import dataclasses
+import io
 from typing import Literal
+
+import numpy as np
+from PIL import Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +103,14 @@ class Jpeg:
             [min(255, round(floor + slope * (u + v) ** power)) for u in range(8) for v in range(8)]
             for floor, slope, power in (self.luma, self.chroma)
         ]
+
+    def encode(self, image_HWC: np.ndarray, exif: bytes = b"") -> bytes:
+        """Compresses uint8 [H, W, 3]; `exif` may be empty."""
+        stream = io.BytesIO()
+        Image.fromarray(image_HWC).save(
+            stream, "JPEG", qtables=self.tables(), subsampling=self.subsampling, exif=exif
+        )
+        return stream.getvalue()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,12 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
+from data_pipelines.files import replacing_directory, write_json
 from data_pipelines.simulated.camera import photograph
 from data_pipelines.simulated.cameras import CAMERAS
 from data_pipelines.simulated.exif_writer import write_exif
 from data_pipelines.simulated.exposure import choose_settings
 from data_pipelines.simulated.generators import FAMILIES, generate
-from data_pipelines.simulated.jpeg import encode_jpeg
 from data_pipelines.simulated.plan import Order, make_plan
 from data_pipelines.simulated.scenes import sample_scene
 
@@ -82,18 +80,10 @@ def make_dataset(
     target = Path(out)
     if _is_finished(target, arguments):
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling, so that the final rename stays inside one file system.
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with replacing_directory(target) as unfinished:
         _make_images(unfinished, make_plan(photos, labelled, test, seed), workers)
         (unfinished / "SIMULATED.txt").write_text(_NOTICE)
-        (unfinished / ARGUMENTS_FILE).write_text(json.dumps(arguments, indent=2) + "\n")
-        unfinished.chmod(0o755)
-        unfinished.replace(target)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+        write_json(unfinished / ARGUMENTS_FILE, arguments)
     return True
 
 
@@ -161,7 +151,7 @@ def fulfil(root: Path, order: Order) -> list[dict[str, str | int]]:
     settings = choose_settings(scene_rng, camera, scene)
     photo = photograph(noise_rng, scene, camera, order.body, settings)
     exif = write_exif(noise_rng, camera, settings, order.taken) if order.taken else b""
-    (root / order.path).write_bytes(encode_jpeg(photo, camera.jpeg, exif))
+    (root / order.path).write_bytes(camera.jpeg.encode(photo, exif))
     rows: list[dict[str, str | int]] = [
         {"path": order.path, "camera": camera.model, "body": order.body}
     ]
@@ -169,6 +159,6 @@ def fulfil(root: Path, order: Order) -> list[dict[str, str | int]]:
         family = FAMILIES[order.family]
         other_scene = sample_scene(noise_rng, camera.sensor.shape, order.partition)
         image = generate(noise_rng, other_scene, family, photo, camera.jpeg)
-        (root / order.generated_path).write_bytes(encode_jpeg(image, camera.jpeg))
+        (root / order.generated_path).write_bytes(camera.jpeg.encode(image))
         rows.append({"path": order.generated_path, "family": family.name})
     return rows

@@ -21,7 +21,6 @@ from data_pipelines.simulated.filters import (
     correlate,
     fine_detail,
 )
-from data_pipelines.simulated.jpeg import encode_jpeg
 from data_pipelines.simulated.scenes import SCENE_SCALE, Scene
 
 # What a family returns: a base image and invented detail, both float32 [H, W, 3].
@@ -72,10 +71,10 @@ def generate(
     fine += _unit(fine_detail(detail)) * np.float32(np.sqrt(invented))
     fine *= np.float32(np.abs(fine_detail(photo)).mean() / max(np.abs(fine).mean(), 1e-9))
     smooth = blur(base, 1.0)
-    bytes_wanted = len(encode_jpeg(photo_HWC, jpeg))
+    bytes_wanted = len(jpeg.encode(photo_HWC))
     for _ in range(_MATCHING_STEPS):
         image = _with_means(smooth + fine, channel_means(photo))
-        ratio = bytes_wanted / len(encode_jpeg(image, jpeg))
+        ratio = bytes_wanted / len(jpeg.encode(image))
         # File size grows about as the square root of the detail.
         fine = fine * np.float32(np.clip(ratio**2, 0.5, 2.0))
     return _with_means(smooth + fine, channel_means(photo))

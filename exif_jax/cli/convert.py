@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from data_pipelines.errors import UserError
-from exif_jax.config import ModelConfig
+from exif_jax.config import PublishedEncoder
 from exif_jax.detection.detectors import save_detector
 from exif_jax.models.released import RELEASED_TARGETS, import_weights, read_checkpoint
-from exif_jax.models.trained import LoadedExtractor, build_extractor, save_extractor
+from exif_jax.models.trained import LoadedExtractor, save_extractor
 
 
 def convert(checkpoint: Path, out: Path) -> str:
@@ -28,14 +28,12 @@ def convert(checkpoint: Path, out: Path) -> str:
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: no such file")
     kind, params = import_weights(read_checkpoint(checkpoint), str(checkpoint))
-    model = ModelConfig()
+    model = PublishedEncoder()
     origin = {"converted_from": checkpoint.name}
     if kind == "pretext":
         save_extractor(out, params, model, RELEASED_TARGETS, {"kind": "pretext", **origin})
         return "extractor"
-    extractor = LoadedExtractor(
-        build_extractor(model), params["extractor"], model, {}, (), checkpoint
-    )
+    extractor = LoadedExtractor(model.build(), params["extractor"], model, {}, (), checkpoint)
     facts = {"threshold_rule": "probability of `generated`, as published", **origin}
     save_detector(out, "binary", 0.5, extractor, {"head": params["head"]}, facts)
     return "detector"

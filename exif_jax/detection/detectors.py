@@ -11,19 +11,17 @@ from tqdm import tqdm
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError, decode_image
-from exif_jax import gmm
 from exif_jax.config import to_json
 from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.kinds import DetectorKind, describe
 from exif_jax.detection.thresholds import conformal_p_values
 from exif_jax.metrics import is_generated
-from exif_jax.models.heads import BinaryHead
-from exif_jax.models.layers import apply
-from exif_jax.models.storage import Tree, flatten, load_model, save_model
+from exif_jax.models.extractor import extractor_shapes
+from exif_jax.models.storage import Tree, load_model, save_model
 from exif_jax.models.trained import LoadedExtractor, check_shapes, load_extractor
 from exif_jax.training.mapping import data_mesh, replicate
 
 DESCRIPTION = "detector.json"
-KINDS = ("one_class", "binary")
 _READ_TOGETHER = 16  # images decoded and scored at once by `detect`
 
 
@@ -57,44 +55,14 @@ class Detection:
         return fields
 
 
-def project(features: np.ndarray, projection: Tree) -> np.ndarray:
-    """float64 [n, d] of features [n, T]: centred, then multiplied by the matrix [T, d]."""
-    centred = np.asarray(features, np.float64) - projection["mean"]
-    result: np.ndarray = centred @ projection["matrix"]
-    return result
-
-
-def one_class_scores(
-    features: np.ndarray, arrays: Tree, covariance_type: str = "full"
-) -> np.ndarray:
-    """Minus the natural logarithm of the density of photographs at the features, float64 [n].
-
-    Computed in the precision of the mixture's arrays.
-    """
-    if not len(features):
-        return np.zeros(0)
-    double = arrays["gmm"]["means"].dtype == np.float64
-    with jax.enable_x64(double):
-        mixture = gmm.GaussianMixture.from_arrays(arrays["gmm"], covariance_type)
-        projected = project(features, arrays["projection"])
-        return -np.asarray(gmm.log_density(mixture, projected), np.float64)
-
-
-def binary_scores(features: np.ndarray, arrays: Tree) -> np.ndarray:
-    """Probability of `generated`, float [n], in 0..1."""
-    if not len(features):
-        return np.zeros(0)
-    logits = apply(BinaryHead(), arrays["head"], features)
-    return np.asarray(jax.nn.softmax(logits)[:, 1])
-
-
 @dataclasses.dataclass(frozen=True)
 class Detector:
     """A loaded detector.
 
     Attributes:
         name: of the run it came from.
-        kind: `one_class` or `binary`.
+        kind: name of its kind, such as `one_class` or `binary`.
+        description: of its kind: how scores are computed.
         threshold: scores above it are called generated.
         facts: everything in detector.json: how the threshold was set, training data, versions.
         extractor: its network.
@@ -103,6 +71,7 @@ class Detector:
 
     name: str
     kind: str
+    description: DetectorKind
     threshold: float
     facts: dict[str, Any]
     extractor: LoadedExtractor
@@ -116,7 +85,7 @@ class Detector:
 
         Returns:
             float32 [n]; higher = more likely generated. For `one_class` minus the log-density of
-            photographs in nats, for `binary` a probability.
+            photographs in nats, for `binary` a probability; other kinds say.
 
         Raises:
             ValueError: an image of another shape or type.
@@ -126,10 +95,7 @@ class Detector:
         features = extract_features(
             functions, params, map(_checked, images), limit=self.facts.get("patches", 0)
         )
-        if self.kind == "binary":
-            return binary_scores(features, self.arrays).astype(np.float32)
-        kind = self.facts.get("covariance_type", "full")
-        return one_class_scores(features, self.arrays, kind).astype(np.float32)
+        return self.description.score(features, self.arrays).astype(np.float32)
 
     @property
     def heldout_photos(self) -> int:
@@ -209,7 +175,7 @@ def save_detector(
 
     Args:
         directory: to write.
-        kind: `one_class` or `binary`.
+        kind: name of its kind; its fields, if it has any, are among the facts.
         threshold: scores above it are called generated.
         extractor: its network.
         arrays: what turns features into scores: {"projection", "gmm"} or {"head"}. A
@@ -246,12 +212,16 @@ def load_detector(path: str | Path) -> Detector:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such detector directory")
     arrays, facts = load_model(directory, DESCRIPTION)
-    if facts.get("kind") not in KINDS or not isinstance(facts.get("threshold"), int | float):
-        raise UserError(f"{directory / DESCRIPTION}: kind or threshold is missing or unknown")
-    extractor = load_extractor(directory)
-    arrays.pop("extractor")
+    if not isinstance(facts.get("threshold"), int | float):
+        raise UserError(f"{directory / DESCRIPTION}: its threshold is missing or no number")
     try:
-        shapes = _shapes(facts, arrays, extractor.module.feature_size)
+        description = describe(str(facts.get("kind")), facts)
+    except (UserError, TypeError) as error:
+        raise UserError(f"{directory / DESCRIPTION}: {error}") from error
+    extractor = load_extractor(directory)
+    arrays.pop("extractor", None)
+    try:
+        shapes = description.shapes(arrays, extractor_shapes(extractor.module)[1])
     except ValueError as error:
         raise UserError(f"{directory}: damaged or incomplete ({error})") from error
     check_shapes(directory, arrays, shapes)
@@ -260,37 +230,9 @@ def load_detector(path: str | Path) -> Detector:
     return Detector(
         name,
         facts["kind"],
+        description,
         float(facts["threshold"]),
         facts,
         extractor,
         arrays,
     )
-
-
-def _shapes(facts: dict[str, Any], arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
-    """Shapes that the arrays of a detector must have together, after its extractor's.
-
-    Raises:
-        ValueError: a one-class detector's arrays hold no mixture of its kind.
-    """
-    if facts["kind"] == "binary":
-        return {"head/fc/kernel": (features, 2), "head/fc/bias": (2,)}
-    given = {name: array.shape for name, array in flatten(arrays).items()}
-    dimensions = given.get("projection/matrix", ())[1:]
-    found = {k.partition("/")[2]: shape for k, shape in given.items() if k.startswith("gmm/")}
-    mixture = gmm.array_shapes(found, facts.get("covariance_type", "full"))
-    return {
-        "projection/mean": (features,),
-        "projection/matrix": (features, *dimensions),
-        **{f"gmm/{name}": shape for name, shape in mixture.items()},
-        # As wide as the projection, whatever width the mixture agrees with itself on.
-        "gmm/means": (*mixture["weights"], *dimensions),
-        **_calibration_shapes(arrays),
-    }
-
-
-def _calibration_shapes(arrays: Tree) -> dict[str, tuple[int, ...]]:
-    """Older detectors have no calibration; where there is one, it is a list of numbers."""
-    name = "calibration/log_density"
-    given = flatten(arrays).get(name)
-    return {} if given is None else {name: (max(given.size, 1),)}

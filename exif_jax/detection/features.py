@@ -12,9 +12,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from exif_jax.models.layers import apply
+from exif_jax.models.extractor import Extractor, apply
 from exif_jax.models.patches import grid_patches, normalise
-from exif_jax.models.published import Extractor
 from exif_jax.training.mapping import REPLICATED, SHARDED, over_devices, shard
 
 Params = dict[str, Any]

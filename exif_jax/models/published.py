@@ -1,9 +1,9 @@
-"""The feature extractor: residual patch encoder, covariance pooling, transformer (Flax Linen).
+"""The published extractor: residual patch encoder, covariance pooling, transformer.
 
-Shape suffixes: B images, N patches of an image, M = B*N patches, H rows, W columns, C channels,
-T = width * (width + 1) / 2 numbers of a patch token.
+Shape suffixes as in `exif_jax.models.extractor`, and C channels.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from exif_jax.models.layers import torch_uniform
+from exif_jax.config import PublishedEncoder, check_choice
+from exif_jax.models.extractor import Extractor, Intermediates, torch_uniform
 from exif_jax.models.srm import srm_kernels
 
 # Scores of queries against all keys, at most, in memory at once for one image and head.
 _ATTENTION_ENTRIES = 2**20
-
-Intermediates = dict[str, Array]
 
 
 def compose_kernels(first: Array, second: Array) -> Array:
@@ -249,10 +248,10 @@ def _attention(q_BQHD: Array, k_BNHD: Array, v_BNHD: Array, mask_BN: Array) -> A
     return jnp.moveaxis(lax.map(attend, sliced), 0, 1).reshape(q_BQHD.shape)
 
 
-class Extractor(nn.Module):
+class PublishedExtractor(Extractor):
     """The whole extractor of the paper; 2,149,198 numbers with the fixed filters at full size.
 
-    `encode` and `mix` are its two halves, for images with more patches than fit in memory at once.
+    Tokens and features have T = width * (width + 1) / 2 numbers.
     """
 
     width: int = 32
@@ -273,33 +272,23 @@ class Extractor(nn.Module):
             self.mixer_blocks, self.mixer_heads, self.mixer_head_dim, self.mixer_hidden
         )
 
-    @property
-    def feature_size(self) -> int:
-        """T, the length of a token and of the feature."""
-        return self.width * (self.width + 1) // 2
-
     def encode(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
-        """Tokens [M, T] and intermediates f1..f4 of patches [M, 64, 64, 3]."""
-        return self.encoder(x_MHWC)
+        """Tokens [M, T]; f1 [M, 32, 32, C], f2 [M, 16, 16, C], f3, f4 [M, 8, 8, C], f5 = tokens."""
+        tokens, intermediates = self.encoder(x_MHWC)
+        return tokens, intermediates | {"f5": tokens}
 
     def mix(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
         """Features [B, T] of tokens [B, N, T]."""
         return self.mixer(tokens_BNT, mask_BN)
 
-    def __call__(self, x_BNHWC: Array) -> tuple[Array, Intermediates]:
-        """Features of images given by their patches.
 
-        Args:
-            x_BNHWC: [B, N, 64, 64, 3] normalised patches.
+def build(config: PublishedEncoder) -> PublishedExtractor:
+    """The network of a configuration.
 
-        Returns:
-            Features [B, T] and {"f1": [B, N, 32, 32, C], "f2": [B, N, 16, 16, C],
-            "f3", "f4": [B, N, 8, 8, C], "f5": [B, N, T]}.
-        """
-        batch, patches = x_BNHWC.shape[:2]
-        tokens, intermediates = self.encode(x_BNHWC.reshape(-1, *x_BNHWC.shape[2:]))
-        intermediates = {
-            name: x.reshape(batch, patches, *x.shape[1:])
-            for name, x in (intermediates | {"f5": tokens}).items()
-        }
-        return self.mix(intermediates["f5"]), intermediates
+    Raises:
+        UserError: an unknown precision.
+    """
+    check_choice("model.dtype", config.dtype, ("float32", "bfloat16"))
+    sizes = dataclasses.asdict(config)
+    dtype = jnp.bfloat16 if sizes.pop("dtype") == "bfloat16" else None
+    return PublishedExtractor(**sizes | {"stage_depths": tuple(config.stage_depths)}, dtype=dtype)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -19,26 +20,14 @@ ARRAYS = "model.safetensors"
 Tree = dict[str, Any]
 
 
-def flatten(tree: Tree, prefix: str = "") -> dict[str, np.ndarray]:
+def flatten(tree: Tree) -> dict[str, np.ndarray]:
     """Nested dict of arrays -> {"outer/inner": array}."""
-    flat: dict[str, np.ndarray] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = np.asarray(value, order="C")
-    return flat
+    return {k: np.asarray(x, order="C") for k, x in flatten_dict(tree, sep="/").items()}
 
 
 def unflatten(flat: dict[str, np.ndarray]) -> Tree:
     """The inverse of `flatten`."""
-    tree: Tree = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
+    tree: Tree = unflatten_dict(flat, sep="/")
     return tree
 
 

@@ -5,45 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import PATCH
 from data_pipelines.targets import Target, targets_from_json, targets_to_json
-from exif_jax.config import ModelConfig, check_choice, to_json
-from exif_jax.models.layers import apply
+from exif_jax.config import EncoderConfig, encoder_from_json, to_json
+from exif_jax.models.extractor import Extractor, Params, apply, extractor_shapes
 from exif_jax.models.patches import normalise
-from exif_jax.models.published import Extractor
 from exif_jax.models.storage import Tree, flatten, load_model, save_model
 
 DESCRIPTION = "extractor.json"
-Params = dict[str, Any]
-
-
-def build_extractor(config: ModelConfig) -> Extractor:
-    """The network of a configuration.
-
-    Raises:
-        UserError: an unknown precision.
-    """
-    check_choice("model.dtype", config.dtype, ("float32", "bfloat16"))
-    sizes = dataclasses.asdict(config)
-    dtype = jnp.bfloat16 if sizes.pop("dtype") == "bfloat16" else None
-    return Extractor(**sizes | {"stage_depths": tuple(config.stage_depths)}, dtype=dtype)
-
-
-def model_config(facts: dict[str, Any]) -> ModelConfig:
-    """The configuration of a network from its JSON form."""
-    return ModelConfig(**facts | {"stage_depths": tuple(facts["stage_depths"])})
 
 
 def check_parameters(directory: Path, params: Params, extractor: Extractor) -> None:
     """Raises a UserError that lists the arrays that are missing, unknown or misshaped."""
-    shapes = jax.eval_shape(extractor.init, jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3)))[
-        "params"
-    ]
+    shapes, _ = extractor_shapes(extractor)
     wanted = {
         "/".join(str(k.key) for k in path): leaf.shape
         for path, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]
@@ -70,7 +48,7 @@ class LoadedExtractor:
     Attributes:
         module: the Flax module.
         params: its parameters.
-        model: its size and precision.
+        model: the configuration that builds it.
         heads: parameters of the pretext heads; empty if there are none.
         targets: what the heads predict.
         source: the directory it was read from.
@@ -78,7 +56,7 @@ class LoadedExtractor:
 
     module: Extractor
     params: Params
-    model: ModelConfig
+    model: EncoderConfig
     heads: Params
     targets: tuple[Target, ...]
     source: Path
@@ -90,8 +68,9 @@ class LoadedExtractor:
             patches: uint8 [B, N, 64, 64, 3].
 
         Returns:
-            Features float32 [B, 528] and the intermediates, channels last: f1 [B, N, 32, 32, 32],
-            f2 [B, N, 16, 16, 32], f3 and f4 [B, N, 8, 8, 32], f5 [B, N, 528] (at full size).
+            Features float32 [B, F] and the intermediates; of the published network, channels last:
+            F = 528, f1 [B, N, 32, 32, 32], f2 [B, N, 16, 16, 32], f3 and f4 [B, N, 8, 8, 32],
+            f5 [B, N, 528].
 
         Raises:
             ValueError: patches of another shape or type.
@@ -112,7 +91,7 @@ def _apply(module: Extractor, params: Params, patches: Array) -> tuple[Array, di
 def save_extractor(
     directory: Path,
     params: Params,
-    model: ModelConfig,
+    model: EncoderConfig,
     targets: tuple[Target, ...],
     facts: dict[str, Any],
 ) -> None:
@@ -121,7 +100,7 @@ def save_extractor(
     Args:
         directory: to write, atomically.
         params: {"extractor", "heads"}.
-        model: size and precision of the network.
+        model: the configuration that builds the network.
         targets: what the heads predict.
         facts: anything else worth keeping, JSON-serialisable.
     """
@@ -161,12 +140,14 @@ def load_extractor(path: str | Path) -> LoadedExtractor:
     is_extractor = (directory / DESCRIPTION).is_file()
     arrays, facts = load_model(directory, DESCRIPTION if is_extractor else "detector.json")
     try:
-        model = model_config(facts["model"])
-    except (KeyError, TypeError) as error:
+        model = encoder_from_json(facts["model"])
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"{directory}: the description of its model is damaged ({error})"
         ) from error
-    module = build_extractor(model)
+    module = model.build()
     params = arrays.get("extractor", {})
     check_parameters(directory, params, module)
     return LoadedExtractor(

@@ -1,7 +1,6 @@
 """Binary stage: tell photographs from generated images, held close to the pretext features."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -11,28 +10,22 @@ import optax
 from jax import Array
 
 from data_pipelines.errors import UserError
-from data_pipelines.images import PATCH
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
-from data_pipelines.photo_sources import file_groups
 from data_pipelines.pipeline import labelled_batches, load_labelled
 from data_pipelines.splits import split_groups
 from exif_jax import metrics
 from exif_jax.config import BinaryConfig, check_not_negative, check_positive, check_set
-from exif_jax.detection.detectors import binary_scores, save_detector
+from exif_jax.detection.detectors import save_detector
 from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.kinds import Binary
 from exif_jax.losses import feature_distance
+from exif_jax.models.extractor import Extractor, apply, extractor_shapes, init_extractor
 from exif_jax.models.heads import BinaryHead
-from exif_jax.models.layers import apply
 from exif_jax.models.patches import normalise, random_patches
-from exif_jax.models.published import Extractor
 from exif_jax.models.trained import LoadedExtractor, load_extractor
 from exif_jax.training.loop import Stage, fit
-from exif_jax.training.mapping import (
-    check_divides,
-    data_mesh,
-    example_keys,
-    replicate,
-)
+from exif_jax.training.mapping import check_divides, data_mesh, example_keys, replicate
+from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
@@ -40,7 +33,6 @@ from exif_jax.training.step import (
     Metrics,
     Params,
     initial_state,
-    make_optimizer,
     map_train_step,
     masked_mean_part,
 )
@@ -74,20 +66,11 @@ def make_loss(extractor: Extractor, alpha: float, patches: int) -> LossFn:
 def init_params(extractor: Extractor, key: Array) -> Params:
     """Random parameters {"extractor", "head"}."""
     keys = jax.random.split(key)
+    features = jnp.zeros((1, extractor_shapes(extractor)[1]))
     return {
-        "extractor": jax.jit(extractor.init)(keys[0], jnp.zeros((1, 1, PATCH, PATCH, 3)))["params"],
-        "head": BinaryHead().init(keys[1], jnp.zeros((1, extractor.feature_size)))["params"],
+        "extractor": init_extractor(extractor, keys[0]),
+        "head": BinaryHead().init(keys[1], features)["params"],
     }
-
-
-def _labelled(directory: Path) -> list[LabelledImage]:
-    """All labelled images, photos of one burst in one group."""
-    images = labelled_images(find_test_sets(directory))
-    groups = file_groups([image.path for image in images])
-    return [
-        dataclasses.replace(image, group=str(group))
-        for image, group in zip(images, groups, strict=True)
-    ]
 
 
 def _split(
@@ -118,14 +101,15 @@ def _evaluator(
     def evaluate(params: Params) -> dict[str, float]:
         labels: list[int] = []
 
-        def windows() -> list[np.ndarray]:
-            examples = [e for e in map(load_labelled, images) if e["valid"]]
-            labels.extend(int(e["label"]) for e in examples)
-            return [e["image"][: e["size"][0], : e["size"][1]] for e in examples]
+        def windows() -> Iterator[np.ndarray]:
+            for image in images:
+                example = load_labelled(image)
+                if example["valid"]:
+                    labels.append(int(example["label"]))
+                    yield example["image"][: example["size"][0], : example["size"][1]]
 
         local = replicate(params["extractor"], functions.mesh)
-        features = extract_features(functions, local, windows())
-        scores = binary_scores(features, params)
+        scores = Binary().score(extract_features(functions, local, windows()), params)
         truth = np.array(labels)
         right = np.clip(np.where(truth == 1, scores, 1 - scores), 1e-12, 1)
         return {
@@ -141,30 +125,48 @@ def _evaluator(
     return evaluate
 
 
-def run(config: BinaryConfig, workdir: Path) -> None:
-    """Trains a binary detector, or continues to; workdir/detector is the best by validation loss.
-
-    Raises:
-        UserError: the configuration, the images, the extractor or the workdir do not fit.
-    """
+def _check(config: BinaryConfig) -> None:
     check_set("extractor", config.extractor)
     check_set("data.images", config.data.images)
     check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
     check_not_negative(config, "steps", "alpha", "optimizer.clip_norm", "optimizer.warmup_steps")
-    mesh = data_mesh()
-    check_divides(config.batch_size, mesh, "config.batch_size")
-    teacher = load_extractor(config.extractor)
-    images = _labelled(Path(config.data.images))
-    train, validation = _split(images, config.data.validation_fraction, config.seed)
-    optimizer = make_optimizer(config.optimizer, config.steps)
-    extractor = teacher.module
-    open_run(workdir, config, "binary")
+    check_divides(config.batch_size, data_mesh(), "config.batch_size")
+    make_optimizer(config.optimizer, config.steps)
+
+
+def build(config: BinaryConfig, workdir: Path | None = None) -> Stage:
+    """The stage, ready for `fit` or for a loop of one's own.
+
+    Args:
+        config: of the run.
+        workdir: the best detector is exported to workdir/detector; None: nowhere.
+
+    Raises:
+        UserError: the configuration, the images or the extractor do not fit.
+    """
+    _check(config)
+    return _build(config, workdir, load_extractor(config.extractor), *_images(config))
+
+
+def _images(config: BinaryConfig) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    images = labelled_images(find_test_sets(Path(config.data.images)), bursts=True)
+    return _split(images, config.data.validation_fraction, config.seed)
+
+
+def _build(
+    config: BinaryConfig,
+    workdir: Path | None,
+    teacher: LoadedExtractor,
+    train: Sequence[LabelledImage],
+    validation: Sequence[LabelledImage],
+) -> Stage:
+    extractor, mesh = teacher.module, data_mesh()
+    optimizer, ema = make_optimizer(config.optimizer, config.steps), config.optimizer.ema
 
     def export(params: Params, step: int, numbers: dict[str, float]) -> None:
-        if jax.process_index() != 0:
+        if workdir is None or jax.process_index() != 0:
             return
-        trained = LoadedExtractor(extractor, params["extractor"], teacher.model, {}, (), workdir)
         facts = {
             "threshold_rule": "probability of `generated`, set beforehand",
             "step": step,
@@ -180,16 +182,17 @@ def run(config: BinaryConfig, workdir: Path) -> None:
             workdir / "detector",
             "binary",
             config.threshold,
-            trained,
+            LoadedExtractor(extractor, params["extractor"], teacher.model, {}, (), workdir),
             {"head": params["head"]},
             facts,
         )
 
-    stage = Stage(
-        state=initial_state(init_params(extractor, jax.random.key(config.seed)), optimizer),
+    params = init_params(extractor, jax.random.key(config.seed))
+    return Stage(
+        state=initial_state(params, optimizer, ema > 0),
         frozen=teacher.params,
         step=map_train_step(
-            make_loss(extractor, config.alpha, config.data.patches), optimizer, mesh
+            make_loss(extractor, config.alpha, config.data.patches), optimizer, mesh, ema
         ),
         mesh=mesh,
         data=labelled_batches(
@@ -201,8 +204,19 @@ def run(config: BinaryConfig, workdir: Path) -> None:
             jax.process_index(),
             jax.process_count(),
         ),
-        evaluate=_evaluator(extractor, validation, config.threshold),
+        evaluators=[_evaluator(extractor, validation, config.threshold)],
         export=export,
         keep_best=True,
     )
-    fit(stage, config, workdir)
+
+
+def run(config: BinaryConfig, workdir: Path) -> None:
+    """Trains a binary detector, or continues to; workdir/detector is the best by validation loss.
+
+    Raises:
+        UserError: the configuration, the images, the extractor or the workdir do not fit.
+    """
+    _check(config)
+    teacher, (train, validation) = load_extractor(config.extractor), _images(config)
+    open_run(workdir, config, "binary")
+    fit(_build(config, workdir, teacher, train, validation), config, workdir)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_text
 from data_pipelines.images import ImageError
-from data_pipelines.photo_sources import Photo, open_photos
+from data_pipelines.photo_sources import ImageSource, open_photos
 from data_pipelines.splits import split_groups
 from exif_jax import gmm
 from exif_jax.config import (
@@ -27,8 +27,9 @@ from exif_jax.config import (
     check_positive,
     check_set,
 )
-from exif_jax.detection.detectors import one_class_scores, project, save_detector
+from exif_jax.detection.detectors import save_detector
 from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.kinds import OneClass, project
 from exif_jax.detection.thresholds import (
     ThresholdRule,
     fitting_percentile_threshold,
@@ -118,7 +119,7 @@ def _em_mesh() -> Mesh:
 
 
 def _features(
-    config: OneClassConfig, extractor: LoadedExtractor, photos: Sequence[Photo], workdir: Path
+    config: OneClassConfig, extractor: LoadedExtractor, photos: Sequence[ImageSource], workdir: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features [n, T] of the readable photos and their positions; finished parts are kept on disk.
 
@@ -162,7 +163,7 @@ def _features(
 
 
 def _readable(
-    photos: Sequence[Photo], errors: dict[int, str], progress: tqdm
+    photos: Sequence[ImageSource], errors: dict[int, str], progress: tqdm
 ) -> Iterator[np.ndarray]:
     """Decoded photos; the reasons of unreadable ones go to `errors`, by position."""
     for position, photo in enumerate(photos):
@@ -179,7 +180,7 @@ def _save_part(path: Path, features: np.ndarray, errors: dict[int, str]) -> None
     temporary.replace(path)
 
 
-def _divide(photos: Sequence[Photo], config: OneClassConfig, choosing: bool) -> Parts:
+def _divide(photos: Sequence[ImageSource], config: OneClassConfig, choosing: bool) -> Parts:
     """Divides photos by use, groups (windows of one photo, bursts) undivided.
 
     Prepared records bring their own held-out split, which the extractor has not seen either: it
@@ -336,7 +337,7 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     fitted = np.concatenate([parts.fit, parts.choose])
     # In the precision of scores, in which images are compared with the threshold.
     held, known = (
-        -one_class_scores(features[rows], arrays, kind).astype(np.float32)
+        -OneClass(kind).score(features[rows], arrays).astype(np.float32)
         for rows in (parts.threshold, fitted)
     )
     rule = _threshold(held, known, config)

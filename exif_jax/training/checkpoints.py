@@ -1,5 +1,6 @@
 """Training checkpoints: state and data position together, by Orbax."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,36 @@ class Checkpoints:
         return step
 
     def save(self, step: int, state: Any, data: Any) -> None:
-        """Saves a pytree and a Grain iterator; returns when the arrays are copied from devices."""
+        """Saves a state (a dataclass of pytrees) and a Grain iterator; a field of None is left out.
+
+        Returns when the arrays are copied from the devices.
+        """
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), data=grain_checkpoint.CheckpointSave(data)
+                state=ocp.args.StandardSave(_present(state)),
+                data=grain_checkpoint.CheckpointSave(data),
             ),
         )
 
     def restore(self, step: int, state: Any, data: Any) -> Any:
-        """The saved pytree, placed like `state`; the iterator is set to its saved position."""
+        """The saved state, placed like `state`; the iterator is set to its saved position."""
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(state), data=grain_checkpoint.CheckpointRestore(data)
+                state=ocp.args.StandardRestore(_present(state)),
+                data=grain_checkpoint.CheckpointRestore(data),
             ),
         )
-        return restored["state"]
+        return dataclasses.replace(state, **restored["state"])
 
     def close(self) -> None:
         """Waits until everything is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _present(state: Any) -> dict[str, Any]:
+    """What a state holds by name; fields that a version did not know, or that are None, are not."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: value for name, value in fields.items() if value is not None}

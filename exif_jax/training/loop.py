@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,27 +16,35 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_json
 from exif_jax.training.checkpoints import Checkpoints
-from exif_jax.training.curves import training_curves
 from exif_jax.training.mapping import replicate, shard, to_host
 from exif_jax.training.runs import MetricsLog
-from exif_jax.training.step import Params, StepFn, TrainState
+from exif_jax.training.step import Batch, Params, StepFn, TrainState
 
 _log = logging.getLogger(__name__)
 _UNCHECKED_STEPS = 2  # losses are looked at this many steps late, so that devices never wait
+_HOST_ENTRIES = ("path", "error")  # of a batch, which stay on the host
+
+Evaluator = Callable[[Params], dict[str, float]]
+"""Parameters (on the host) -> named numbers, in the validation split of the metrics."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a gradient stage gives to the loop.
+    """What a gradient stage gives to the loop; `stages.pretext.build` and `.binary.build` make one.
+
+    Without the loop, a stage is trained like this:
+
+        state, frozen, key = stage.place(jax.random.key(0))
+        for batch in itertools.islice(stage.data, 100):
+            state, metrics = stage.step(state, frozen, stage.put(batch), key)
 
     Attributes:
-        state: before the first step.
+        state: before the first step, on the host or one device.
         frozen: parameters that the step reads and never changes.
         step: mapped and compiled (state, frozen, batch, key) -> (state, metrics).
         mesh: over whose devices state and batches are laid out.
         data: endless batches of this process; `path` and `error` entries stay on the host.
-        evaluate: parameters (on the host) -> named numbers of the validation data, `loss` among
-            them.
+        evaluators: each gives numbers of the validation data; one of them gives `loss`.
         export: writes parameters (on the host) for use; gets the last validation's numbers.
         keep_best: export only when the validation loss is lower than ever before in the run;
             otherwise export whenever a checkpoint is written.
@@ -47,9 +55,34 @@ class Stage:
     step: StepFn
     mesh: jax.sharding.Mesh
     data: grain.IterDataset
-    evaluate: Callable[[Params], dict[str, float]]
+    evaluators: Sequence[Evaluator]
     export: Callable[[Params, int, dict[str, float]], None]
     keep_best: bool
+
+    def place(self, key: jax.Array) -> tuple[TrainState, Params, jax.Array]:
+        """State, frozen parameters and a key, on all devices; the state given away may be donated.
+
+        The stage's own state is copied, so that it stays whole.
+        """
+        state = jax.tree.map(np.array, to_host(self.state))
+        return (
+            replicate(state, self.mesh),
+            replicate(self.frozen, self.mesh),
+            replicate(key, self.mesh),
+        )
+
+    def put(self, batch: dict[str, Any]) -> Batch:
+        """A batch of `data` on the devices, without what stays on the host."""
+        arrays = {name: x for name, x in batch.items() if name not in _HOST_ENTRIES}
+        placed: Batch = shard(arrays, self.mesh)
+        return placed
+
+    def evaluate(self, params: Params) -> dict[str, float]:
+        """The numbers of all evaluators."""
+        numbers: dict[str, float] = {}
+        for evaluator in self.evaluators:
+            numbers |= evaluator(params)
+        return numbers
 
 
 class Schedule(Protocol):
@@ -62,7 +95,7 @@ class Schedule(Protocol):
     checkpoint_every: int
 
 
-def fit(stage: Stage, schedule: Schedule, workdir: Path) -> None:
+def fit(stage: Stage, schedule: Schedule, workdir: Path) -> TrainState:
     """Trains until the last step, from the newest checkpoint of the workdir if there is one.
 
     An interrupted run, continued, goes through the same states and writes the same metrics as an
@@ -74,97 +107,109 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path) -> None:
         workdir: of the run; gets checkpoints/, metrics.jsonl, TensorBoard events, and skipped.jsonl
             if images could not be read.
 
+    Returns:
+        The state after the last step, on the devices.
+
     Raises:
         UserError: the loss became infinite or NaN; the last checkpoint is intact, and
             nonfinite.json names the step and the files of its batch.
     """
-    key = jax.random.key(schedule.seed)
+    state, frozen, key = stage.place(jax.random.key(schedule.seed))
     iterator = iter(stage.data)
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
-        state, start = replicate(stage.state, stage.mesh), checkpoints.latest()
-        if start is not None and start >= schedule.steps:
-            _log.info("this run is finished: %d steps are done", start)
-            return
-        if start is not None:
+        start = checkpoints.latest() or 0
+        if checkpoints.latest() is not None:
             state = checkpoints.restore(start, state, iterator)
+            if start >= schedule.steps:
+                _log.info("this run is finished: %d steps are done", start)
+                return state
             _log.info("continuing after step %d", start)
-        else:
-            start = 0
         with MetricsLog(workdir, start) as metrics_log:
-            _train(stage, schedule, state, start, key, iterator, checkpoints, metrics_log, workdir)
+            run = _Run(stage, schedule, workdir, state, checkpoints, metrics_log)
+            state = run.train(frozen, key, iterator, start)
         if jax.process_index() == 0:
+            from exif_jax.training.curves import training_curves  # matplotlib, only now
+
             training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
     finally:
         checkpoints.close()
+    return state
 
 
-def _train(
-    stage: Stage,
-    schedule: Schedule,
-    state: TrainState,
-    start: int,
-    key: jax.Array,
-    iterator: Iterator[dict[str, Any]],
-    checkpoints: Checkpoints,
-    metrics_log: MetricsLog,
-    workdir: Path,
-) -> None:
-    frozen = replicate(stage.frozen, stage.mesh)
-    key = replicate(key, stage.mesh)
-    unchecked: deque[tuple[int, Any, list[str]]] = deque()
-    skipped = _Skipped(workdir)
+class _Run:
+    """One call of `fit`: the state, and what is written of it."""
 
-    def check(keep: int) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        schedule: Schedule,
+        workdir: Path,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        metrics_log: MetricsLog,
+    ) -> None:
+        self._stage, self._schedule, self._workdir = stage, schedule, workdir
+        self._state, self._checkpoints, self._metrics_log = state, checkpoints, metrics_log
+        self._unchecked: deque[tuple[int, Any, list[str]]] = deque()
+        self._skipped = _Skipped(workdir)
+
+    def train(
+        self, frozen: Params, key: jax.Array, iterator: Iterator[dict[str, Any]], start: int
+    ) -> TrainState:
+        stage, schedule = self._stage, self._schedule
+        with tqdm(
+            total=schedule.steps,
+            initial=start,
+            unit="step",
+            disable=jax.process_index() != 0,
+            dynamic_ncols=True,
+        ) as self._progress:
+            for step in range(start + 1, schedule.steps + 1):
+                batch = next(iterator)
+                paths = [str(path) for path in batch["path"]]
+                self._skipped.add(paths, batch.get("error"))
+                self._state, metrics = stage.step(self._state, frozen, stage.put(batch), key)
+                self._unchecked.append((step, metrics, paths))
+                self._check(_UNCHECKED_STEPS)
+                self._progress.update()
+                self._do_what_is_due(step, iterator)
+            if schedule.steps == 0:
+                self._do_what_is_due(0, iterator)
+        return self._state
+
+    def _do_what_is_due(self, step: int, iterator: Iterator[dict[str, Any]]) -> None:
+        last = step == self._schedule.steps
+        if last or step % self._schedule.eval_every == 0:
+            self._check(0)
+            self._evaluate(step)
+        if last or step % self._schedule.checkpoint_every == 0:
+            self._check(0)
+            # The export comes first: a checkpoint of the last step means nothing is left to do.
+            if not self._stage.keep_best:
+                numbers = self._metrics_log.last("validation")
+                self._stage.export(to_host(self._state.evaluated), step, numbers)
+            self._metrics_log.flush()
+            self._checkpoints.save(step, self._state, iterator)
+
+    def _check(self, keep: int) -> None:
         """Looks at the losses of all but the last `keep` steps; logs those that are due."""
-        while len(unchecked) > keep:
-            step, metrics, paths = unchecked.popleft()
+        while len(self._unchecked) > keep:
+            step, metrics, paths = self._unchecked.popleft()
             loss = float(metrics["loss"])
-            progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            self._progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
             if not np.isfinite(loss):
-                _stop_at_nonfinite(step, loss, paths, workdir)
-            if step % schedule.log_every == 0 or step == schedule.steps:
-                metrics_log.write(step, "train", {k: float(v) for k, v in metrics.items()})
+                _stop_at_nonfinite(step, loss, paths, self._workdir)
+            if step % self._schedule.log_every == 0 or step == self._schedule.steps:
+                self._metrics_log.write(step, "train", {k: float(v) for k, v in metrics.items()})
 
-    def evaluate(step: int) -> dict[str, float]:
-        params = to_host(state.params)
-        best = metrics_log.lowest("validation", "loss")
-        numbers = stage.evaluate(params)
-        metrics_log.write(step, "validation", numbers)
-        if stage.keep_best and (best is None or numbers["loss"] < best):
-            stage.export(params, step, numbers)
-        return numbers
-
-    def save(step: int) -> None:
-        # The export comes first: a checkpoint of the last step means that nothing is left to do.
-        if not stage.keep_best:
-            stage.export(to_host(state.params), step, numbers)
-        metrics_log.flush()
-        checkpoints.save(step, state, iterator)
-
-    quiet = jax.process_index() != 0
-    numbers: dict[str, float] = {}
-    with tqdm(
-        total=schedule.steps, initial=start, unit="step", disable=quiet, dynamic_ncols=True
-    ) as progress:
-        for step in range(start + 1, schedule.steps + 1):
-            batch = next(iterator)
-            paths = [str(path) for path in batch.pop("path")]
-            skipped.add(paths, batch.pop("error", None))
-            state, metrics = stage.step(state, frozen, shard(batch, stage.mesh), key)
-            unchecked.append((step, metrics, paths))
-            check(_UNCHECKED_STEPS)
-            progress.update()
-            last = step == schedule.steps
-            if last or step % schedule.eval_every == 0:
-                check(0)
-                numbers = evaluate(step)
-            if last or step % schedule.checkpoint_every == 0:
-                check(0)
-                save(step)
-        if schedule.steps == 0:
-            numbers = evaluate(0)
-            save(0)
+    def _evaluate(self, step: int) -> None:
+        params = to_host(self._state.evaluated)
+        best = self._metrics_log.lowest("validation", "loss")
+        numbers = self._stage.evaluate(params)
+        self._metrics_log.write(step, "validation", numbers)
+        if self._stage.keep_best and (best is None or numbers["loss"] < best):
+            self._stage.export(params, step, numbers)
 
 
 def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from tensorboardX import SummaryWriter
 
@@ -17,6 +18,7 @@ from exif_jax.config import flat, to_json
 
 # Fields that may change between the parts of one run without changing what it computes.
 _FREE = {"steps", "data.threads"}
+_PACKAGES = ("exif_jax", "data_pipelines", "configs")
 
 
 def open_run(workdir: Path, config: Any, kind: str) -> None:
@@ -28,18 +30,33 @@ def open_run(workdir: Path, config: Any, kind: str) -> None:
         kind: name of the stage.
 
     Raises:
-        UserError: the workdir holds another run, or files that are no run.
+        UserError: the workdir holds another run, or files that are no run; on every process.
     """
+    message = ""
     if jax.process_index() == 0:
-        _open_run(workdir, {"stage": kind, **to_json(config)})
+        try:
+            _open_run(workdir, {"stage": kind, **to_json(config)}, to_json(type(config)()))
+        except (UserError, OSError) as error:
+            message = str(error)
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("open_run")
+        # The others hear what went wrong instead of waiting for a process that has gone.
+        text = np.zeros(4096, np.uint8)
+        encoded = message.encode()[: text.size]
+        text[: len(encoded)] = list(encoded)
+        told = multihost_utils.broadcast_one_to_all(text)
+        message = bytes(told).rstrip(b"\0").decode(errors="replace")
+    if message:
+        raise UserError(message)
+    if jax.process_index() == 0:
+        _log_to_file(workdir / "log.txt")
 
 
-def _open_run(workdir: Path, wanted: dict[str, Any]) -> None:
+def _open_run(workdir: Path, wanted: dict[str, Any], default: dict[str, Any]) -> None:
     path = workdir / "config.json"
     if path.exists():
-        old, new = flat(read_json(path)), flat(wanted)
+        # A field that an older version did not know had what is now its default.
+        new, known = flat(wanted), flat(default)
+        old = {name: known[name] for name in new.keys() & known.keys()} | flat(read_json(path))
         free = _FREE if new.get("optimizer.schedule") != "cosine" else _FREE - {"steps"}
         differing = [
             f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
@@ -55,25 +72,25 @@ def _open_run(workdir: Path, wanted: dict[str, Any]) -> None:
         raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(path, wanted)
-    _log_to_file(workdir / "log.txt")
 
 
 def _log_to_file(path: Path) -> None:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    package = logging.getLogger("exif_jax")
-    for old in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
-        package.removeHandler(old)
-        old.close()
-    package.addHandler(handler)
-    package.setLevel(logging.INFO)
+    for name in _PACKAGES:
+        package = logging.getLogger(name)
+        for old in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
+            package.removeHandler(old)
+            old.close()
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
 
 
 def log_to_terminal() -> None:
     """Shows the project's messages on standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    for name in ("exif_jax", "data_pipelines"):
+    for name in _PACKAGES:
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).setLevel(logging.INFO)
         logging.getLogger(name).propagate = False  # other libraries' handlers would repeat them
@@ -111,6 +128,11 @@ class MetricsLog:
         """Smallest value so far, or None."""
         values = [row[name] for row in self._rows if row["split"] == split and name in row]
         return min(values, default=None)
+
+    def last(self, split: str) -> dict[str, float]:
+        """The numbers of the last line so far; empty if there is none."""
+        rows = [row for row in self._rows if row["split"] == split]
+        return {k: v for k, v in rows[-1].items() if k not in ("step", "split")} if rows else {}
 
     def last_step(self, split: str) -> int:
         """Of the lines so far; 0 if there are none."""

@@ -10,7 +10,6 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from exif_jax.config import OptimizerConfig, check_choice
 from exif_jax.training.mapping import AXIS, REPLICATED, SHARDED, over_devices
 
 Params = dict[str, Any]
@@ -23,48 +22,46 @@ LossFn = Callable[[Params, Params, Batch, Array], tuple[Array, Metrics]]
 
 @flax.struct.dataclass
 class TrainState:
-    """All that changes while training: steps done, parameters, optimizer state."""
+    """All that changes while training.
+
+    Attributes:
+        step: steps done.
+        params: parameters.
+        opt_state: of the optimizer.
+        ema: exponential moving average of the parameters; None if there is none.
+    """
 
     step: Array
     params: Params
     opt_state: optax.OptState
+    ema: Params | None = None
+
+    @property
+    def evaluated(self) -> Params:
+        """The parameters to evaluate and to export: their average where there is one."""
+        return self.params if self.ema is None else self.ema
 
 
 StepFn = Callable[[TrainState, Params, Batch, Array], tuple[TrainState, Metrics]]
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Adam (method section 4 and 6), with optional gradient clipping, warm-up and cosine decay.
-
-    Raises:
-        UserError: an unknown schedule.
-    """
-    check_choice("optimizer.schedule", config.schedule, ("constant", "cosine"))
-    rate: optax.ScalarOrSchedule = config.learning_rate
-    if config.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(
-            0.0 if config.warmup_steps else config.learning_rate,
-            config.learning_rate,
-            config.warmup_steps,
-            max(steps, config.warmup_steps + 1),
-        )
-    elif config.warmup_steps:
-        rate = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
-    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-    return optax.chain(*clip, optax.adam(rate))
+def initial_state(
+    params: Params, optimizer: optax.GradientTransformation, ema: bool = False
+) -> TrainState:
+    """State before the first step; with `ema` it averages the parameters, from these on."""
+    average = jax.tree.map(jnp.copy, params) if ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), average)
 
 
-def initial_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """State before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-
-def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> StepFn:
+def make_train_step(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, ema: float = 0.0
+) -> StepFn:
     """One step of gradient descent on one device's shard.
 
     Args:
         loss_fn: contributions of one device to the global loss and metrics.
         optimizer: applied to the summed gradient, equally on every device.
+        ema: decay of the state's average of the parameters, if it has one.
 
     Returns:
         step(state, frozen, batch, key) -> (state, metrics): to be mapped over the axis `data`.
@@ -83,17 +80,20 @@ def make_train_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) ->
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        average = state.ema
+        if average is not None:
+            average = optax.incremental_update(params, average, 1 - ema)
+        return TrainState(state.step + 1, params, opt_state, average), metrics
 
     return step
 
 
 def map_train_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mesh
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """`make_train_step`, mapped over the mesh and compiled; the state's buffers are reused."""
     return over_devices(
-        make_train_step(loss_fn, optimizer),
+        make_train_step(loss_fn, optimizer, ema),
         mesh,
         (REPLICATED, REPLICATED, SHARDED, REPLICATED),
         REPLICATED,

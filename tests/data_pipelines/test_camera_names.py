@@ -47,6 +47,7 @@ from data_pipelines.exif import read_tags
         ("YI TECHNOLOGY", "YI"),
         ("LeMobile", "LeEco"),
         ("HONOR", "Honor"),
+        ("APEMAN" + "\0" * 25, "APEMAN"),
         ("Hasselblad", "Hasselblad"),
         ("CONTAX", "Contax"),
         ("Unheard Optics Co., Ltd.", "Unheard Optics"),

@@ -1,5 +1,6 @@
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from data_pipelines import exif as exif_module
 from data_pipelines import heic
-from data_pipelines.exif import capture_key, load_exif, read_exif, read_tags
+from data_pipelines.exif import capture_key, exif_of_image, load_exif, read_exif, read_tags
+from data_pipelines.images import open_image, to_rgb
 from data_pipelines.tags import Rational, parse_tags
 
 
@@ -51,6 +54,76 @@ def test_other_formats_carry_exif_too(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     Image.new("RGB", (16, 16)).save(path, exif=block)
     assert read_tags(path) == {"Make": "Canon", "FNumber": 4.0}
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def png(*before: bytes, after: tuple[bytes, ...] = (), pixels: bytes | None = None) -> bytes:
+    """A PNG file of 2000 x 2000 pixels with chunks before and after the pixels."""
+    size = (2000).to_bytes(4, "big")
+    header = chunk(b"IHDR", size + size + bytes([8, 0, 0, 0, 0]))
+    pixels = zlib.compress(bytes(2000 * 2001)) if pixels is None else pixels
+    end = chunk(b"IEND", b"")
+    parts = (header, *before, chunk(b"IDAT", pixels), *after, end)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def profile(block: bytes) -> bytes:
+    """A block as ImageMagick writes it into a text."""
+    digits = block.hex()
+    lines = "\n".join(digits[i : i + 72] for i in range(0, len(digits), 72))
+    return f"\nexif\n{len(block):8}\n{lines}\n".encode()
+
+
+PNG_BLOCK = piexif.dump(
+    {"0th": {piexif.ImageIFD.Make: "Canon"}, "Exif": {piexif.ExifIFD.FNumber: (4, 1)}}
+)
+PNG_CHUNKS = {
+    "eXIf": chunk(b"eXIf", PNG_BLOCK[6:]),
+    "tEXt": chunk(b"tEXt", b"Raw profile type exif\0" + profile(PNG_BLOCK)),
+    "zTXt": chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile(PNG_BLOCK))),
+}
+
+
+@pytest.mark.parametrize("place", ["before", "after", "after damaged pixels"])
+@pytest.mark.parametrize("kind", PNG_CHUNKS)
+def test_the_pixels_of_a_png_are_not_decoded(
+    monkeypatch: pytest.MonkeyPatch, kind: str, place: str
+) -> None:
+    wanted, noise = PNG_CHUNKS[kind], chunk(b"tEXt", b"Comment\0none")
+    if place == "before":
+        data = png(noise, wanted)
+    else:
+        data = png(noise, after=(wanted,), pixels=b"no pixels" if "damaged" in place else None)
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("pixels were decoded"))
+    exif = load_exif(data)
+    assert parse_tags(exif.raw) == {"Make": "Canon", "FNumber": 4.0}
+    assert (exif.problem, len(exif.digest)) == ("", 64)
+
+
+def test_a_png_can_be_decoded_after_its_exif_was_read() -> None:
+    image = open_image(png(after=(PNG_CHUNKS["eXIf"],)))
+    assert parse_tags(exif_of_image(image).raw)["FNumber"] == 4.0
+    assert to_rgb(image).shape == (2000, 2000, 3)
+    assert parse_tags(exif_of_image(image).raw)["FNumber"] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("chunks", "problem"),
+    [
+        ((), "no_exif"),
+        ((chunk(b"tEXt", b"Raw profile type exif\0no digits"),), "no_exif"),
+        ((chunk(b"zTXt", b"Raw profile type exif\0\0no stream"),), "no_exif"),
+        ((chunk(b"eXIf", b"MM\0*\xff\xff\xff\xf0"),), "damaged_exif"),
+        ((chunk(b"eXIf", b"MM" + bytes(2**20)),), "exif_too_large"),
+        ((b"\xff\xff\xff\xffzTXt",), "no_exif"),  # a length beyond the file
+        ((b"\0\0",), "no_exif"),  # cut off
+    ],
+)
+def test_png_files_without_usable_exif(chunks: tuple[bytes, ...], problem: str) -> None:
+    assert load_exif(png(after=chunks)).problem == problem
 
 
 @pytest.mark.parametrize(("name", "feature"), [("a.heic", "pillow_heif"), ("a.avif", "PIL._avif")])

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,13 +96,20 @@ def test_an_absent_directory_is_named(tmp_path: Path) -> None:
         find_test_sets(tmp_path / "nowhere")
 
 
-def test_labelled_images_lists_paths_with_labels_and_groups(tmp_path: Path) -> None:
-    make(tmp_path, "a/real/x_0.png", "a/real/x_1.png", "a/fake/y_0.png")
-    images = labelled_images(find_test_sets(tmp_path), lambda path: path.stem.split("_")[0])
-    assert [(image.path.name, image.label, image.group) for image in images] == [
-        ("x_0.png", 0, "x"),
-        ("x_1.png", 0, "x"),
-        ("y_0.png", 1, "y"),
-    ]
-    path = tmp_path / "a/fake/y_0.png"
-    assert labelled_images(find_test_sets(tmp_path))[2] == LabelledImage(path, 1, str(path))
+def test_labelled_images_lists_paths_with_labels_and_groups(
+    tmp_path: Path, make_photo: Callable[..., Path]
+) -> None:
+    make_photo("a/real/0.jpg", time="2022:05:01 10:00:00", seed=0)
+    make_photo("a/real/1.jpg", time="2022:05:01 10:00:30", seed=1)
+    make_photo("a/real/2.jpg", time="2022:05:01 12:00:00", seed=2)
+    make(tmp_path, "a/fake/0.png")
+    images = labelled_images(find_test_sets(tmp_path))
+    files = [("0.jpg", 0), ("1.jpg", 0), ("2.jpg", 0), ("0.png", 1)]
+    assert [(image.path.name, image.label) for image in images] == files
+    path = tmp_path / "a/fake/0.png"
+    assert images[3] == LabelledImage(path, 1, str(path))
+    assert len({image.group for image in images}) == 4
+    grouped = labelled_images(find_test_sets(tmp_path), bursts=True)
+    assert [(image.path.name, image.label) for image in grouped] == files
+    assert grouped[0].group == grouped[1].group
+    assert len({image.group for image in grouped}) == 3

@@ -9,12 +9,14 @@ from PIL import Image
 
 from data_pipelines.errors import UserError
 from data_pipelines.perturbations import (
+    PERTURBATIONS,
     Augmentation,
     augment,
     blur,
     jpeg,
     parse_perturbation,
     parse_perturbations,
+    perturbation,
     rescale,
     resize,
 )
@@ -105,6 +107,22 @@ def test_what_cannot_be_read_is_shown_with_what_is_known(text: str) -> None:
 def test_an_unknown_name_lists_all_kinds() -> None:
     with pytest.raises(UserError, match=r"'sharpen:1'.*none.*jpeg:LEVEL.*blur.*resize"):
         parse_perturbation("jpeg:90+sharpen:1")
+
+
+def test_one_decorated_function_adds_a_perturbation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PERTURBATIONS, "_kinds", dict(PERTURBATIONS._kinds))
+    for _ in range(2):  # a notebook's cell, run twice
+
+        @perturbation("darker", int, "a number to take away")
+        def darker(image: np.ndarray, level: float) -> np.ndarray:
+            return image - np.minimum(image, np.uint8(level))
+
+    chain = parse_perturbation("darker:9+jpeg:80")
+    np.testing.assert_array_equal(chain.apply(noise()), jpeg(darker(noise(), 9), 80))
+    with pytest.raises(UserError, match=r"'darker:x'.*darker:LEVEL needs a number to take away"):
+        parse_perturbation("darker:x")
+    with pytest.raises(UserError, match="'blur'"):
+        perturbation("blur", float, "")(darker)
 
 
 @settings(max_examples=30, deadline=None)

@@ -62,6 +62,24 @@ def test_every_epoch_shows_every_photo_once_in_another_order(records):
     assert batches[0]["targets"].dtype == np.float32
 
 
+def test_labels_may_be_given(records):
+    count = len(records.source("train"))
+    rows = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
+    paths = records.columns("train").path
+    for batch in take(record_batches(records, "train", 2, 0, 2, labels=rows), 4):
+        for path, targets in zip(batch["path"], batch["targets"], strict=True):
+            np.testing.assert_array_equal(targets, rows[paths.tolist().index(path)])
+    with pytest.raises(ValueError, match="labels of 1 records"):
+        record_batches(records, "train", 2, 0, 2, labels=rows[:1])
+
+
+def test_the_targets_are_those_of_the_photo(records):
+    labels, paths = records.labels("train"), records.columns("train").path.tolist()
+    for batch in take(record_batches(records, "train", 3, 0, 2), 3):
+        for path, targets in zip(batch["path"], batch["targets"], strict=True):
+            np.testing.assert_array_equal(targets, labels[paths.index(path)])
+
+
 def test_two_processes_see_the_batches_of_one(records):
     whole = take(record_batches(records, "train", 4, 3, 2), 6)
     parts = [take(record_batches(records, "train", 4, 3, 2, p, 2), 6) for p in (0, 1)]

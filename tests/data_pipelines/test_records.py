@@ -13,19 +13,24 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from data_pipelines import records as records_module
+from data_pipelines.columns import Columns
 from data_pipelines.errors import UserError
+from data_pipelines.photo_sources import open_photos
 from data_pipelines.records import (
     PREPARE_FILE,
     SCHEMA_VERSION,
     TARGETS_FILE,
     Record,
     Records,
+    index_path,
     open_records,
     shard_path,
     tags_for_record,
     write_description,
     write_shard,
 )
+from data_pipelines.tags import TAGS
 from data_pipelines.targets import build_targets, targets_to_json
 
 VALUES: dict[str, str | float] = {"Make": "Canon", "FNumber": 2.8, "Flash": "fired"}
@@ -57,13 +62,15 @@ def directory(tmp_path: Path) -> Path:
     """Five records to train on in three shards, and one to validate with."""
     rows = list(make_records(5))
     shards = {"train": [rows[:2], rows[2:4], rows[4:]], "validation": [rows[:1]]}
-    sizes = {
-        split: [
+    sizes = {}
+    for split, parts in shards.items():
+        written = [
             write_shard(Path(shard_path(tmp_path, split, i, len(parts))), part)
             for i, part in enumerate(parts)
         ]
-        for split, parts in shards.items()
-    }
+        sizes[split] = [(len(columns), size) for size, columns in written]
+        joined = Columns.join([columns for _, columns in written])
+        index_path(tmp_path, split).write_bytes(joined.to_bytes())
     write_description(tmp_path, sizes)
     targets = targets_to_json(build_targets([VALUES]))
     (tmp_path / TARGETS_FILE).write_text(json.dumps(targets))
@@ -77,16 +84,13 @@ def test_records_come_back_exactly(directory: Path) -> None:
     source = records.source("train")
     assert len(source) == 5
     for i in range(5):
-        decoded = records.decode(source[i])
-        np.testing.assert_array_equal(decoded["image"], window(i))
-        assert decoded["photo"] == 2**62 + i
-        assert decoded["photo"].dtype == decoded["group"].dtype == np.int64
-        assert decoded["path"] == f"é/{i}.jpg"
-        row = decoded["targets"]
-        assert row.dtype == np.float32
-        assert np.isnan(row).sum() == (11 if i else 14)
-    assert row[0] == np.float32(2.8)
-    assert records.targets[1].classes[int(row[1])] == "Canon"
+        np.testing.assert_array_equal(records.decode(source[i])["image"], window(i))
+        assert (source[i]["path"], source[i]["photo"]) == (f"é/{i}.jpg", 2**62 + i)
+    labels = records.labels("train")
+    assert labels.dtype == np.float32
+    assert np.isnan(labels).sum(axis=1).tolist() == [len(TAGS), *[len(TAGS) - 3] * 4]
+    assert labels[4, 0] == np.float32(2.8)
+    assert records.targets[1].classes[int(labels[4, 1])] == "Canon"
     assert (source[1]["x"], source[1]["y"], source[1]["width"]) == (16, 32, 4000)
 
 
@@ -107,6 +111,80 @@ def test_sources_are_picklable_and_take_many_threads(directory: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(path, range(40))) == [f"é/{i % 5}.jpg" for i in range(40)]
+
+
+def same(a: Columns, b: Columns) -> None:
+    for name in ("path", "photo", "group", "x", "y"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    assert a.values.keys() == b.values.keys()
+    for name, column in a.values.items():
+        np.testing.assert_array_equal(column, b.values[name], err_msg=name)
+        assert column.dtype == b.values[name].dtype
+
+
+def test_the_index_says_what_the_records_do_without_reading_one(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = open_records(directory)
+    for split in records.splits:
+        index_path(directory, split).rename(directory / f"{split}.away")
+    read = {split: open_records(directory).columns(split) for split in records.splits}
+    for split in records.splits:
+        (directory / f"{split}.away").rename(index_path(directory, split))
+
+    def refuse(data: bytes) -> Record:
+        pytest.fail("a record was read")
+
+    monkeypatch.setattr(records_module, "parse_record", refuse)
+    for split in records.splits:
+        same(records.columns(split), read[split])
+    columns = records.columns("train")
+    assert columns.path.tolist() == [f"é/{i}.jpg" for i in range(5)]
+    assert columns.values["Make"].tolist() == ["", *["Canon"] * 4]
+    np.testing.assert_array_equal(columns.values["FNumber"], np.float32([np.nan, *[2.8] * 4]))
+    assert len(open_photos(directory)) == 6
+
+
+def test_records_without_an_index_are_read_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = open_records(directory).labels("train")
+    for split in ("train", "validation"):
+        index_path(directory, split).unlink()
+    before = sorted(path.name for path in directory.iterdir())
+    records, real, read = open_records(directory), records_module.parse_record, []
+
+    def counting(data: bytes) -> Record:
+        read.append(data)
+        return real(data)
+
+    monkeypatch.setattr(records_module, "parse_record", counting)
+    np.testing.assert_array_equal(records.labels("train"), expected)
+    records.columns("train")
+    assert len(read) == 5
+    assert sorted(path.name for path in directory.iterdir()) == before
+
+
+def test_an_index_of_other_records_or_a_damaged_one_is_not_believed(directory: Path) -> None:
+    index_path(directory, "validation").replace(index_path(directory, "train"))
+    assert len(open_records(directory).columns("train")) == 5
+    for data in (b"", b"PK", index_path(directory, "train").read_bytes()[:-30]):
+        index_path(directory, "train").write_bytes(data)
+        with pytest.raises(UserError, match=r"index-train\.npz: damaged .*delete it"):
+            open_records(directory).columns("train")
+
+
+def test_what_is_learned_may_be_encoded_in_another_way(directory: Path) -> None:
+    records = open_records(directory)
+
+    def length(values: np.ndarray) -> np.ndarray:
+        return np.array([len(text) or np.nan for text in values], np.float32)
+
+    labels = records.labels("train", {"Make": length, "Unheard": length, "FNumber": np.log})
+    assert labels.dtype == np.float32
+    np.testing.assert_array_equal(labels[:, 0], [np.nan, 5, 5, 5, 5])
+    assert np.isnan(labels[:, 1]).all()
+    np.testing.assert_allclose(labels[1:, 2], np.log(2.8), rtol=1e-6)
 
 
 def test_tensorflow_is_not_needed() -> None:

@@ -1,23 +1,36 @@
+import json
 import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import piexif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import data_pipelines
 from data_pipelines.errors import UserError
 from data_pipelines.exif import Exif, capture_key, read_exif
 from data_pipelines.prepare.not_cameras import RULES, not_a_camera, pixel_size_differs
+from data_pipelines.prepare.run import Options, prepare
+from data_pipelines.records import open_records
 from data_pipelines.tags import (
     FOCAL_LENGTHS,
     OTHER,
     TAGS,
+    CategoricalTag,
+    RankedTag,
     Rational,
     parse_tags,
     to_number,
 )
+from data_pipelines.targets import coded_targets, coded_values
 
 RANGES = {
     "FNumber": (0.5, 128),
@@ -56,7 +69,8 @@ FIELDS = [
     "DateTimeOriginal",
     "DateTimeDigitized",
 ]
-CATEGORICAL = [1, 5, 6, 9, 10, 11, 13]
+CATEGORICAL = {"Make", "Model", "Flash", "MeteringMode", "ExposureMode", "WhiteBalance"}
+CATEGORICAL |= {"SceneCaptureType"}
 
 numbers = st.one_of(
     st.integers(),
@@ -84,9 +98,10 @@ any_value = st.recursive(
 any_raw = st.dictionaries(st.sampled_from(FIELDS), any_value)
 
 
-def test_the_order_and_kinds_are_the_published_ones() -> None:
-    assert [i for i, tag in enumerate(TAGS) if tag.kind == "categorical"] == CATEGORICAL
-    assert len(TAGS) == 14
+def test_the_kinds_are_the_published_ones() -> None:
+    kinds = {tag.name: tag.kind for tag in TAGS}
+    assert {name for name, kind in kinds.items() if kind == "categorical"} == CATEGORICAL
+    assert RANGES.keys() <= {name for name, kind in kinds.items() if kind == "ranked"}
 
 
 @settings(max_examples=300)
@@ -100,7 +115,7 @@ def test_any_raw_value_gives_a_plausible_value_or_none(
         if value is None:
             continue
         if tag.kind == "ranked":
-            low, high = RANGES[tag.name]
+            low, high = RANGES.get(tag.name, (-math.inf, math.inf))
             high *= 2 if focal_length == "35mm" and tag.name == "FocalLength" else 1
             assert isinstance(value, float)
             assert low <= value <= high or tag.name in ("FNumber", "ExposureTime")
@@ -230,11 +245,13 @@ def test_the_documentation_has_every_row_of_the_tables() -> None:
         _, kind, unit, sources, classes = rows[tag.name]
         assert kind == tag.kind
         assert unit == tag.unit
-        fields = [f"`{source.field}` {source.low:g} to {source.high:g}" for source in tag.sources]
-        assert sources == ("; ".join(fields) or f"`{tag.name}`")
-        if tag.kind == "ranked":
+        if isinstance(tag, RankedTag):
+            fields = [f"`{s.field}` {s.low:g} to {s.high:g}" for s in tag.sources]
+            assert sources == "; ".join(fields)
             assert not classes
             continue
+        assert isinstance(tag, CategoricalTag)
+        assert sources == f"`{tag.name}`"
         most = f"the {tag.frequent} most frequent"
         words = ", ".join(tag.words) or most
         some = f"{most} of " if len(tag.words) > tag.frequent else ""
@@ -243,6 +260,93 @@ def test_the_documentation_has_every_row_of_the_tables() -> None:
     assert f"`{other.field}` {other.low:g} to {other.high:g}" in page
     for rule in RULES:
         assert f"| {rule.kind} |" in page
+
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from data_pipelines.pipeline import record_batches
+from data_pipelines.prepare.run import Options, prepare
+from data_pipelines.records import open_records
+from data_pipelines.tags import TAGS, Rational, parse_tags
+from data_pipelines.targets import coded_targets, coded_values
+
+photos, old, out = map(Path, sys.argv[1:])
+report = prepare([photos], out, Options(validation_fraction=0.3), workers=1)
+new, before = open_records(out), open_records(old)
+source = before.source("train")
+batch = next(iter(record_batches(new, "train", 2, 0, 1)))
+earlier = next(iter(record_batches(before, "train", 2, 0, 1)))
+energies = new.columns("train").values["FlashEnergy"]
+rows = {path: i for i, path in enumerate(new.columns("train").path)}
+print(json.dumps({
+    "tags": [tag.name for tag in TAGS],
+    "parsed": parse_tags({"FlashEnergy": Rational(3, 2)}),
+    "reported": report["tags"]["FlashEnergy"],
+    "targets": [target.name for target in new.targets],
+    "labels": sorted(np.concatenate([new.labels(s)[:, 0] for s in new.splits]).tolist()),
+    "batch": [float(x) for x in batch["targets"][:, 0]],
+    "expected": [float(energies[rows[path]]) for path in batch["path"]],
+    "old_targets": [target.name for target in before.targets],
+    "old_record": repr(source[0]["tags"]["FlashEnergy"]),
+    "old_column": [repr(float(x)) for x in before.columns("train").values["FlashEnergy"]],
+    "old_labels": before.labels("train").tobytes().hex(),
+    "old_batch": list(earlier["targets"].shape),
+    "coded_targets": [[t.name, t.kind, len(t.classes)] for t in coded_targets()],
+    "coded": coded_values(json.loads(sys.stdin.read())),
+}))
+"""
+NEW_ROW = '    _ranked("FlashEnergy", "BCPS", Source("FlashEnergy", 0.01, 1000)),\n'
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_one_row_adds_a_ranked_tag(
+    make_photo: Callable[..., Path], tmp_path: Path, indexed: bool
+) -> None:
+    for i in range(6):
+        energy = {piexif.ExifIFD.FlashEnergy: (i + 1, 2)}
+        make_photo(f"photos/{i}.jpg", time=f"2022:05:0{i + 1} 10:00:00", seed=i, camera=energy)
+    old = tmp_path / "old"
+    prepare([tmp_path / "photos"], old, Options(validation_fraction=0.3), workers=1)
+    if not indexed:
+        for index in old.glob("index-*.npz"):
+            index.unlink()
+    program = tmp_path / "program"
+    shutil.copytree(Path(data_pipelines.__file__).parent, program / "data_pipelines")
+    table, start = program / "data_pipelines/tags.py", "TAGS: Final[tuple[Tag, ...]] = (\n"
+    text = table.read_text()
+    assert start in text
+    # The first row, so that everything that goes by position would shift.
+    table.write_text(text.replace(start, start + NEW_ROW))
+    coded = [2.8, 6, 0.01, 200.0, 50.0, 0, 3, 4.0, -1.0, 5, 3, 1, 7.5, 4]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path / "photos", old, tmp_path / "new"],
+        input=json.dumps(coded),
+        env={**os.environ, "PYTHONPATH": str(program)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    names = [tag.name for tag in TAGS]
+    assert said["tags"] == said["targets"] == ["FlashEnergy", *names]
+    assert said["parsed"] == {"FlashEnergy": 1.5}
+    assert (said["reported"]["kind"], said["reported"]["max"]) == ("ranked", 3.0)
+    assert said["labels"] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert said["batch"] == said["expected"]
+    # Records made before open, lack the tag, and keep their targets.
+    assert said["old_targets"] == names
+    assert said["old_record"] == "nan"
+    assert set(said["old_column"]) == {"nan"}
+    assert bytes.fromhex(said["old_labels"]) == open_records(old).labels("train").tobytes()
+    assert said["old_batch"] == [2, len(names)]
+    # The released labels are read as before.
+    assert said["coded"] == coded_values(coded)
+    released = [[target.name, target.kind, len(target.classes)] for target in coded_targets()]
+    assert said["coded_targets"] == released
 
 
 def _cells(line: str) -> list[str]:

@@ -12,12 +12,17 @@ from data_pipelines.targets import (
     build_targets_from_counts,
     coded_targets,
     coded_values,
-    encode_targets,
+    encode_values,
     targets_from_json,
     targets_to_json,
 )
 
 PUBLISHED_SIZES = {1: 7, 5: 6, 6: 4, 9: 6, 10: 4, 11: 2, 13: 5}
+PUBLISHED = (
+    *("FNumber", "Make", "ExposureTime", "ISO", "FocalLength", "Model", "Flash"),
+    *("MaxApertureValue", "ExposureBiasValue", "MeteringMode", "ExposureMode", "WhiteBalance"),
+    *("BrightnessValue", "SceneCaptureType"),
+)
 CODED = [2.8, 6, 0.01, 200.0, 50.0, 0, 3, 4.0, -1.0, 5, 3, 1, 7.5, 4]
 
 
@@ -25,7 +30,7 @@ def test_frequent_values_get_classes_and_the_others_one_together() -> None:
     photos = [{"Make": f"M{i}"} for i in range(9) for _ in range(9 - i)]
     make = build_targets(photos)[1]
     assert make.classes == ("M0", "M1", "M2", "M3", "M4", "M5", "other")
-    assert encode_targets({"Make": "M8"}, [make]).tolist() == [6.0]
+    assert encode_values(["M8", "M0", ""], make).tolist()[:2] == [6.0, 0.0]
 
 
 def test_closed_enumerations_have_the_published_sizes_whatever_was_seen() -> None:
@@ -50,16 +55,26 @@ def test_no_value_at_all_is_refused() -> None:
 
 def test_missing_values_are_nan() -> None:
     targets = build_targets([{"Make": "A", "FNumber": 2.0, "WhiteBalance": "auto"}])
-    row = encode_targets({"Make": "", "FNumber": math.nan, "WhiteBalance": "sunny"}, targets)
-    assert row.dtype == np.float32
-    assert np.isnan(row).all()
-    row = encode_targets({"FNumber": 2.8, "WhiteBalance": "manual", "Flash": None}, targets)
-    assert row[0] == np.float32(2.8)
-    assert row[11] == 1.0
+    f_number, make, white_balance = targets[0], targets[1], targets[11]
+    for column in (
+        encode_values([math.nan, 2.8], f_number),
+        encode_values(["", "A"], make),
+        encode_values(["sunny", "manual"], white_balance),  # a class that there is not, nor "other"
+    ):
+        assert column.dtype == np.float32
+        np.testing.assert_array_equal(np.isnan(column), [True, False])
+    assert encode_values([2.8], f_number) == np.float32(2.8)
+    assert encode_values(np.array(["manual"], object), white_balance) == 1.0
+    assert encode_values([], make).shape == (0,)
 
 
 def test_targets_survive_json() -> None:
     targets = build_targets([{"Make": "Canon", "FNumber": 2.0}])
+    assert targets_from_json(json.loads(json.dumps(targets_to_json(targets)))) == targets
+
+
+def test_targets_of_other_objectives_survive_json() -> None:
+    targets = (Target("ISO", "bins", ("low", "high")), Target("rotation", "angles"))
     assert targets_from_json(json.loads(json.dumps(targets_to_json(targets)))) == targets
 
 
@@ -69,7 +84,7 @@ def test_targets_survive_json() -> None:
         None,
         [],
         [{"name": "Make"}],
-        [{"name": "Make", "kind": "colour", "classes": []}],
+        [{"name": "Make", "kind": 3, "classes": []}],
         [{"name": "Make", "kind": "categorical", "classes": []}],
         [{"name": "Make", "kind": "categorical", "classes": ["a", "a"]}],
         [{"name": "ISO", "kind": "ranked", "classes": ["a"]}],
@@ -130,19 +145,21 @@ def test_coded_labels_come_back_as_the_same_numbers() -> None:
     targets = coded_targets()
     sizes = {i: target.size for i, target in enumerate(targets) if target.kind == "categorical"}
     assert sizes == PUBLISHED_SIZES
+    assert tuple(target.name for target in targets) == PUBLISHED
     values = coded_values(CODED)
     assert values["FNumber"] == 2.8
     assert values["Make"] == "class_6"
-    np.testing.assert_array_equal(encode_targets(values, targets), np.float32(CODED))
+    encoded = [encode_values([values[target.name]], target)[0] for target in targets]
+    np.testing.assert_array_equal(encoded, np.float32(CODED))
     assert targets_from_json(targets_to_json(targets)) == targets
 
 
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_missing_coded_labels_stay_missing(missing: float | None) -> None:
-    for i, tag in enumerate(TAGS):
+    for i, name in enumerate(PUBLISHED):
         coded: list[float | None] = [*CODED]
         coded[i] = missing
-        assert coded_values(coded).keys() == {t.name for t in TAGS} - {tag.name}
+        assert coded_values(coded).keys() == {*PUBLISHED} - {name}
     assert coded_values([missing] * 14) == {}
 
 

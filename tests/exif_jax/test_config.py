@@ -1,6 +1,7 @@
 """Configurations: every file of configs/ gives one, checks name the field."""
 
 import importlib
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -10,19 +11,19 @@ from data_pipelines.errors import UserError
 from exif_jax.config import (
     BinaryConfig,
     EvaluationConfig,
-    ModelConfig,
     OneClassConfig,
     OptimizerConfig,
     PretextConfig,
+    PublishedEncoder,
     TrainingConfig,
     check_choice,
     check_positive,
     check_set,
+    encoder_from_json,
     flat,
     to_json,
 )
-from exif_jax.models.trained import build_extractor, model_config
-from exif_jax.training.step import make_optimizer
+from exif_jax.training.optimizers import make_optimizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
@@ -60,8 +61,8 @@ def test_json_keeps_everything_and_flat_names_it():
 
 
 def test_a_model_survives_json():
-    model = ModelConfig(width=4, stage_depths=(1, 2), dtype="bfloat16")
-    assert model_config(to_json(model)) == model
+    model = PublishedEncoder(width=4, stage_depths=(1, 2), dtype="bfloat16")
+    assert encoder_from_json(json.loads(json.dumps(to_json(model)))) == model
 
 
 def test_checks_name_the_field_and_the_remedy():
@@ -80,4 +81,4 @@ def test_unknown_schedules_and_precisions_are_refused():
     with pytest.raises(UserError, match=r"config\.optimizer\.schedule = 'cosin' is not known"):
         make_optimizer(OptimizerConfig(schedule="cosin"), 10)
     with pytest.raises(UserError, match=r"config\.model\.dtype = 'float16' is not known"):
-        build_extractor(ModelConfig(dtype="float16"))
+        PublishedEncoder(dtype="float16").build()

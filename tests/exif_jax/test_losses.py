@@ -17,7 +17,7 @@ NAN = float("nan")
 def rank(scores, values, groups=None, pairing="all_pairs", kind="bce"):
     scores, values = jnp.asarray(scores), jnp.asarray(values)
     groups = jnp.arange(len(scores)) if groups is None else jnp.asarray(groups)
-    photos = losses.Ranked(scores, values, groups)
+    photos = losses.Rows(scores, values, groups)
     return losses.ranking_loss(photos, photos, jnp.array(0), pairing, kind)
 
 

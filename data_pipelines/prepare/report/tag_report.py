@@ -15,32 +15,23 @@ from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_text
 from data_pipelines.prepare.catalogue import EXAMPLES, Catalogue
 from data_pipelines.prepare.options import REASONS
-from data_pipelines.prepare.report.html import amount, printable
-from data_pipelines.prepare.report.page import render_page
-from data_pipelines.prepare.report.plots import format_value
+from data_pipelines.prepare.report.columns import KINDS, NAME_TAGS, column_of
+from data_pipelines.prepare.report.text import amount, printable
 from data_pipelines.records import check_records
 from data_pipelines.storage import expand_user
-from data_pipelines.tags import OTHER, TAG_BY_NAME
-from data_pipelines.targets import Target, class_index
+from data_pipelines.tags import OTHER
+from data_pipelines.targets import Target
 
 REPORT_FILE: Final = "tag_report.json"
-QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 DOMINANT: Final = 0.9
 """A tag with one value in more than this fraction of its photos teaches little."""
 RARE_FRACTION: Final = 0.05
 RARE_PHOTOS: Final = 20
 """A tag that a smaller fraction, or fewer, of the photos have is too rare to learn from."""
-LOG_TAGS: Final = ("FNumber", "ExposureTime", "ISO", "FocalLength")
-"""Tags that photographers count in stops or multiples."""
-NAME_TAGS: Final = ("Make", "Model")
-"""Categorical tags with open vocabularies."""
-BINS: Final = 24
-MAX_VALUES: Final = 30
 MAX_MAKES: Final = 20
 MAX_MODELS: Final = 12
 UNKNOWN: Final = "unknown"
 """Stands for a missing make or model among the makes and models."""
-_SHOWN_CLASSES: Final = 10  # in the text
 
 Report = dict[str, Any]
 
@@ -56,21 +47,22 @@ def build_report(
     """Summarises prepared photos.
 
     Args:
-      catalogue: The n photos in the records; duplicates are among its rejects.
-      targets: Targets with their classes.
-      group: int64 [n], ids of bursts.
-      heldout: bool [n], whether a photo is for validation.
-      sidecars: What was read from sidecar files: `files` (path, kind, num_entries and num_matched
-        of each), `num_unmatched`, `unmatched` (names). It goes into the report as it is.
+        catalogue: the n photos in the records; duplicates are among its rejects.
+        targets: targets with their classes.
+        group: int64 [n], ids of bursts.
+        heldout: bool [n], whether a photo is for validation.
+        sidecars: what was read from sidecar files: `files` (path, kind, num_entries and
+            num_matched of each), `num_unmatched`, `unmatched` (names). It goes into the report as
+            it is.
 
     Returns:
-      JSON object without NaN: `num_files` = `num_photos` + the sum of `rejects`; `num_windows`;
-      `splits` (photos, windows, groups, cameras of each); `shared` (groups and cameras that are in
-      both splits); `tags` (by name: kind, number and fraction of photos with a value; of a
-      categorical tag the photos of each class, and the most frequent values of makes and models; of
-      a ranked one the unit, minimum, quantiles, maximum, histogram); `makes_models` (photos by make
-      and model, which sum to `num_photos`); `rejects` and `reject_examples` by reason;
-      `skipped_windows` by reason; `num_size_differs`; `sidecars`; `warnings` (sentences).
+        JSON object without NaN: `num_files` = `num_photos` + the sum of `rejects`; `num_windows`;
+        `splits` (photos, windows, groups, cameras of each); `shared` (groups and cameras that are
+        in both splits); `tags` (by name: kind, number and fraction of photos with a value; of a
+        categorical tag the photos of each class, and the most frequent values of makes and models;
+        of a ranked one the unit, minimum, quantiles, maximum, histogram); `makes_models` (photos
+        by make and model, which sum to `num_photos`); `rejects` and `reject_examples` by reason;
+        `skipped_windows` by reason; `num_size_differs`; `sidecars`; `warnings` (sentences).
     """
     sides = {"train": ~heldout, "validation": heldout}
     report = {
@@ -88,7 +80,7 @@ def build_report(
                 np.intersect1d(_cameras(catalogue, heldout), _cameras(catalogue, ~heldout))
             ),
         },
-        "tags": {target.name: _summarise_tag(target, catalogue) for target in targets},
+        "tags": {target.name: column_of(target, catalogue).summary() for target in targets},
         "makes_models": _count_makes_models(catalogue),
         "rejects": dict(catalogue.rejects.most_common()),
         "reject_examples": {
@@ -116,61 +108,6 @@ def _summarise_split(catalogue: Catalogue, group: np.ndarray, keep: np.ndarray) 
         "num_windows": int(catalogue.num_windows[keep].sum(dtype=np.int64)),
         "num_groups": len(np.unique(group[keep])),
         "num_cameras": len(_cameras(catalogue, keep)),
-    }
-
-
-def _summarise_tag(target: Target, catalogue: Catalogue) -> dict[str, Any]:
-    values = _present(catalogue.values[target.name])
-    num = len(values)
-    coverage = num / len(catalogue) if num else 0.0
-    summary: dict[str, Any] = {"kind": target.kind, "num": num, "coverage": coverage}
-    if target.kind == "categorical":
-        words = catalogue.words[target.name]
-        counts = np.bincount(values, minlength=len(words))
-        summary["classes"] = _count_classes(target, words, counts)
-        if target.name in NAME_TAGS:
-            # Stable: equal counts stay in the order of the photos.
-            order = np.argsort(-counts, kind="stable")[:MAX_VALUES]
-            summary["values"] = {words[i]: int(counts[i]) for i in order if counts[i]}
-        return summary
-    summary["unit"] = TAG_BY_NAME[target.name].unit
-    if num:
-        summary["min"] = float(values.min())
-        quantiles = np.quantile(values, QUANTILES)
-        summary["quantiles"] = {str(q): float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
-        summary["max"] = float(values.max())
-        summary["histogram"] = _histogram(values, target.name in LOG_TAGS)
-    return summary
-
-
-def _present(column: np.ndarray) -> np.ndarray:
-    """Returns the values of a column that are not missing."""
-    return column[~np.isnan(column)] if column.dtype.kind == "f" else column[column >= 0]
-
-
-def _count_classes(target: Target, words: Sequence[str], counts: np.ndarray) -> dict[str, int]:
-    """Counts photos by class, given the photos of every word."""
-    sums = dict.fromkeys(target.classes, 0)
-    for word, count in zip(words, counts, strict=True):
-        index = class_index(word, target)
-        if index is not None:
-            sums[target.classes[index]] += int(count)
-    return sums
-
-
-def _histogram(values: np.ndarray, multiples: bool) -> dict[str, Any]:
-    """Counts values in bins of equal width, on a logarithmic scale if `multiples` and all > 0."""
-    low, high = float(values.min()), float(values.max())
-    log = multiples and low > 0
-    if high - low <= 1e-6 * max(abs(low), abs(high)):  # one value: one bin around it
-        edges = np.array([low / 1.1, high * 1.1] if log else [low - 0.5, high + 0.5])
-    else:
-        edges = (np.geomspace if log else np.linspace)(low, high, BINS + 1)
-    counts, _ = np.histogram(values, edges)
-    return {
-        "scale": "log" if log else "linear",
-        "edges": edges.tolist(),
-        "counts": counts.tolist(),
     }
 
 
@@ -231,9 +168,8 @@ def _warn_of_files(report: Report) -> list[str]:
 
 def _warn_of_tag(target: Target, catalogue: Catalogue, heldout: np.ndarray) -> list[str]:
     """Returns sentences about a tag that teaches nothing or little."""
-    name, column = target.name, catalogue.values[target.name]
-    values = _present(column)
-    num, num_photos = len(values), len(catalogue)
+    name, column = target.name, column_of(target, catalogue)
+    num, num_photos = len(column.present), len(catalogue)
     if not num:
         return [f"{name}: no photo has it; nothing is learned from it"]
     sentences = []
@@ -242,23 +178,15 @@ def _warn_of_tag(target: Target, catalogue: Catalogue, heldout: np.ndarray) -> l
         sentences.append(
             f"{name}: {num} of {num_photos} photos have it, too rare to learn much from"
         )
-    distinct, counts = np.unique(values, return_counts=True)
+    distinct, counts = np.unique(column.present, return_counts=True)
     most = int(counts.argmax())
     if (fraction := counts[most] / num) > DOMINANT:
-        value = distinct[most]
-        if target.kind == "categorical":
-            shown = catalogue.words[name][value]
-        else:
-            shown = format_value(name, value, TAG_BY_NAME[name].unit)
+        shown = column.show(distinct[most])
         sentences.append(f"{name}: {fraction:.0%} of its values are {shown}; it teaches little")
-    if name in NAME_TAGS:
-        words = catalogue.words[name]
-        trained = np.bincount(_present(column[~heldout]), minlength=len(words))
-        empty = [c for c, count in _count_classes(target, words, trained).items() if not count]
-        if empty:
-            sentences.append(
-                f"{name}: no training photo is of class {', '.join(empty)}; it is never learned"
-            )
+    if untaught := column.untaught(~heldout):
+        sentences.append(
+            f"{name}: no training photo is of class {', '.join(untaught)}; it is never learned"
+        )
     return sentences
 
 
@@ -281,7 +209,7 @@ def format_report(report: Report) -> str:
         )
     lines += ["", f"  {'tag':<18}{'photos':>8}{'coverage':>10}  values"]
     lines += [
-        f"  {name:<18}{tag['num']:>8}{tag['coverage']:>10.1%}  {_format_values(tag)}"
+        f"  {name:<18}{tag['num']:>8}{tag['coverage']:>10.1%}  {KINDS[tag['kind']].line(tag)}"
         for name, tag in report["tags"].items()
     ]
     lines += ["", "  ranked tags: minimum | 25%, 50%, 75% | maximum; others: photos of each class"]
@@ -295,17 +223,6 @@ def format_report(report: Report) -> str:
     if report["warnings"]:
         lines += ["", "warnings:", *(f"  {printable(text)}" for text in report["warnings"])]
     return "\n".join(lines)
-
-
-def _format_values(tag: Mapping[str, Any]) -> str:
-    if tag["kind"] == "categorical":
-        rows = [f"{printable(name)} {count}" for name, count in tag["classes"].items()]
-        more = [f"{len(rows) - _SHOWN_CLASSES} more"] if len(rows) > _SHOWN_CLASSES else []
-        return ", ".join(rows[:_SHOWN_CLASSES] + more)
-    if not tag["num"]:
-        return "none"
-    middle = " ".join(f"{tag['quantiles'][q]:.4g}" for q in ("0.25", "0.5", "0.75"))
-    return f"{tag['min']:.4g} | {middle} | {tag['max']:.4g} {tag['unit']}"
 
 
 def _format_rejects(report: Report) -> list[str]:
@@ -333,7 +250,7 @@ def load_report(directory: Path) -> Report:
     """Reads the report of prepared records.
 
     Raises:
-      UserError: The directory holds no prepared records, or the report is damaged.
+        UserError: the directory holds no prepared records, or the report is damaged.
     """
     check_records(directory)
     report = read_json(directory / REPORT_FILE)
@@ -374,6 +291,9 @@ def run(args: argparse.Namespace) -> int:
     report = load_report(args.records)
     print(json.dumps(report) if args.json else format_report(report))
     if args.html:
+        # What draws takes half a second to load, which nobody else should wait for.
+        from data_pipelines.prepare.report.page import render_page
+
         name = args.records.name or str(args.records)
         write_text(args.html, render_page(report, f"Tag report of {name}"))
         # Standard output is one JSON object for programs.

@@ -15,8 +15,8 @@ class Entry:
     Attributes:
         raw: raw values by the EXIF names of `data_pipelines.exif`, wanted fields only; numbers and
             texts as `data_pipelines.tags.to_number` reads them, so that JSON can hold them.
-        coded: the fourteen values of a released label vector, in the order of `TAGS`: numbers of
-            ranked tags, class ids of categorical ones, None where missing. None for all other
+        coded: the fourteen values of a released label vector, in the order of `RELEASED`: numbers
+            of ranked tags, class ids of categorical ones, None where missing. None for all other
             formats.
     """
 

@@ -1,7 +1,7 @@
 """The labels that the authors of SDAIE released, and the photos that go with them.
 
 `exif_tags.json` holds 17 values for each photo, of which the last fourteen are the label vector
-in the order of `TAGS`; the photos are PyTorch tensors.
+in the order of `RELEASED`; the photos are PyTorch tensors.
 """
 
 import io
@@ -14,14 +14,14 @@ from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
 from data_pipelines.prepare.sidecars.entries import Entry
 from data_pipelines.prepare.sidecars.values import normalise, printable
-from data_pipelines.tags import TAGS, Tag
+from data_pipelines.targets import RELEASED, coded_value
 
 NUM_VALUES: Final = 17
 SHAPE: Final = (3, 256, 256)
 TENSOR_SUFFIX: Final = ".pkl"
 """Of the photos; no other photos are tensors."""
-_TAIL: Final = slice(-len(TAGS), None)
-_TAG_NAMES: Final = frozenset(tag.name.lower() for tag in TAGS)
+_TAIL: Final = slice(-len(RELEASED), None)
+_NAMES: Final = frozenset(map(str.lower, RELEASED))
 _REMEDY: Final = "give exif_tags.json as it was released"
 # Labels of the file that differ from the tag's name, normalised.
 _LABELS: Final = {"whitebalancemode": "whitebalance"}
@@ -49,27 +49,16 @@ def read(value: dict[str, Any] | list[Any]) -> Entry:
     names = list(value) if isinstance(value, dict) else ["" for _ in value]
     values = list(value.values()) if isinstance(value, dict) else value
     coded = []
-    for tag, name, number in zip(TAGS, names[_TAIL], values[_TAIL], strict=True):
+    for tag, name, number in zip(RELEASED, names[_TAIL], values[_TAIL], strict=True):
         label = _LABELS.get(normalise(name), normalise(name))
-        if label != tag.name.lower() and label in _TAG_NAMES:
-            raise UserError(
-                f"column {printable(name)!r} is where {tag.name!r} is expected; {_REMEDY}"
-            )
-        coded.append(_label(tag, number))
+        if label != tag.lower() and label in _NAMES:
+            raise UserError(f"column {printable(name)!r} is where {tag!r} is expected; {_REMEDY}")
+        coded.append(_number(number))
+        try:
+            coded_value(tag, coded[-1])
+        except ValueError as error:
+            raise UserError(f"column {tag!r}: {error}; {_REMEDY}") from error
     return Entry({}, tuple(coded))
-
-
-def _label(tag: Tag, value: object) -> float | None:
-    number = _number(value)
-    if number is None or tag.kind == "ranked":
-        return number
-    classes = tag.frequent + tag.other
-    if not number.is_integer() or not 0 <= number < classes:
-        raise UserError(
-            f"column {tag.name!r}: {number:g} is no class id, which go from 0 to "
-            f"{classes - 1}; {_REMEDY}"
-        )
-    return number
 
 
 def _row(value: object) -> list[Any] | None:

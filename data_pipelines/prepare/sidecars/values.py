@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from data_pipelines.exif import CAMERA_FIELDS, MAIN_FIELDS
 from data_pipelines.tags import to_number
 
 Value = int | float | str
@@ -214,6 +215,7 @@ def _number_code(value: object) -> int | None:
 
 
 _COMMON: Final[dict[str, Reader]] = {
+    **dict.fromkeys((MAIN_FIELDS | CAMERA_FIELDS).values(), read_number),
     **dict.fromkeys(("Make", "Model", "Software"), read_text),
     **dict.fromkeys(("DateTimeOriginal", "DateTimeDigitized"), read_time),
     **dict.fromkeys(
@@ -224,19 +226,6 @@ _COMMON: Final[dict[str, Reader]] = {
             "RecommendedExposureIndex",
         ),
         read_sensitivity,
-    ),
-    **dict.fromkeys(
-        (
-            "ExposureTime",
-            "FNumber",
-            "BrightnessValue",
-            "ExposureBiasValue",
-            "FocalLength",
-            "FocalLengthIn35mmFilm",
-            "PixelXDimension",
-            "PixelYDimension",
-        ),
-        read_number,
     ),
     **{field: read_code(field) for field in _WORDS},
     "Flash": read_flash,

@@ -1,6 +1,5 @@
 import json
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,19 +10,14 @@ from hypothesis import strategies as st
 
 from data_pipelines.prepare.isolation import GuardedReader
 from data_pipelines.prepare.options import REASONS, Options
-from data_pipelines.prepare.reader import Photo, Reject, read_photo
+from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo
 from data_pipelines.prepare.run import prepare
 from data_pipelines.prepare.sources import Item
 from data_pipelines.records import open_records
-
-ROOT = Path(__file__).resolve().parents[3]
-# The benchmarks are scripts that import each other by their bare names.
-sys.path.append(str(ROOT / "benchmarks"))
-
-from hostile import MemoryWatch  # noqa: E402
-from hostile_bombs import BOMBS  # noqa: E402
-from hostile_files import EXPECTED, KINDS, hostile_files  # noqa: E402
-from hostile_seeds import crafted_photo, crafted_seeds, encode  # noqa: E402
+from tests.fuzzing.bombs import BOMBS
+from tests.fuzzing.files import EXPECTED, KINDS, hostile_files
+from tests.fuzzing.memory import MemoryWatch
+from tests.fuzzing.seeds import crafted_photo, crafted_seeds, encode
 
 # Limits that bombs run into soon. Files that differ in their EXIF alone are no copies here.
 STRICT = Options(
@@ -45,7 +39,7 @@ def check_all_accounted_for(folder: Path, files: dict[str, bytes]) -> dict[str, 
         report = prepare([photos], folder / "out", STRICT, workers=2)
     records = open_records(folder / "out")
     used = {
-        source[i]["path"].decode()
+        source[i]["path"]
         for source in map(records.source, records.splits)
         for i in range(len(source))
     }
@@ -147,5 +141,5 @@ def test_reading_never_raises(kind: str, data: st.DataObject) -> None:
         assert result.reason in REASONS
         assert result.detail
     else:
-        assert isinstance(result, Photo)
+        assert isinstance(result, PreparedPhoto)
         assert result.windows

@@ -23,7 +23,7 @@ from data_pipelines.prepare.reader import (
     to_row,
 )
 from data_pipelines.prepare.sidecars import Entry
-from data_pipelines.tags import TAGS
+from data_pipelines.targets import RELEASED
 
 MakePhoto = Callable[..., Path]
 
@@ -202,12 +202,12 @@ def test_sidecars_help_only_where_the_photo_says_nothing(
 
 
 def test_imported_labels_are_taken_as_they_are(tmp_path: Path) -> None:
-    coded = tuple(2.5 if tag.kind == "ranked" else 1.0 for tag in TAGS)
+    coded = tuple(1.0 if classes else 2.5 for classes in RELEASED.values())
     photo = accepted(write(tmp_path / "a.png", noise()), Entry({}, coded))
     assert photo.values["Make"] == "class_1"
     assert photo.values["FNumber"] == 2.5
     assert photo.camera == ""
-    nothing = Entry({}, (None,) * len(TAGS))
+    nothing = Entry({}, (None,) * len(RELEASED))
     assert reason(write(tmp_path / "b.png", noise()), nothing) == "no_tags"
 
 

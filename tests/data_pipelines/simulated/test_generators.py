@@ -7,7 +7,6 @@ from PIL import Image
 from data_pipelines.simulated.cameras import CAMERAS
 from data_pipelines.simulated.filters import correlate
 from data_pipelines.simulated.generators import FAMILIES, generate
-from data_pipelines.simulated.jpeg import encode_jpeg
 from data_pipelines.simulated.scenes import power_law_noise, sample_scene
 
 SHAPE = (96, 128)
@@ -31,7 +30,7 @@ def test_generated_image_matches_the_photo_in_the_trivial_cues(family):
     photo = some_photo()
     assert image.shape == photo.shape and image.dtype == np.uint8
     np.testing.assert_allclose(image.mean((0, 1)), photo.mean((0, 1)), atol=2)
-    sizes = [len(encode_jpeg(picture, jpeg)) for picture in (image, photo)]
+    sizes = [len(jpeg.encode(picture)) for picture in (image, photo)]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
     np.testing.assert_array_equal(image, draw(family)[0])
 
@@ -53,7 +52,7 @@ def test_one_family_is_held_out():
 
 @pytest.mark.parametrize("camera", CAMERAS, ids=lambda camera: camera.model)
 def test_jpeg_carries_the_makers_tables(camera):
-    data = encode_jpeg(some_photo(), camera.jpeg)
+    data = camera.jpeg.encode(some_photo())
     with Image.open(io.BytesIO(data)) as image:
         assert [image.quantization[i] for i in range(2)] == camera.jpeg.tables()
         assert "exif" not in image.info

@@ -16,8 +16,9 @@ from scipy.stats import multivariate_normal
 
 import exif_jax
 from data_pipelines.errors import UserError
-from exif_jax.detection.detectors import Detection, load_detector, one_class_scores, save_detector
+from exif_jax.detection.detectors import Detection, load_detector, save_detector
 from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.kinds import OneClass
 from exif_jax.models.storage import FORMAT_VERSION, flatten
 from exif_jax.models.trained import load_extractor
 from exif_jax.training.mapping import data_mesh, replicate
@@ -155,7 +156,7 @@ def calibrated(tiny_extractor, images, tmp_path_factory):
     extractor, arrays = load_extractor(tiny_extractor), random_arrays("one_class")
     functions = feature_functions(extractor.module, data_mesh(jax.local_devices()))
     features = extract_features(functions, replicate(extractor.params, functions.mesh), images)
-    arrays["calibration"] = {"log_density": np.sort(-one_class_scores(features, arrays))}
+    arrays["calibration"] = {"log_density": np.sort(-OneClass().score(features, arrays))}
     folder = tmp_path_factory.mktemp("calibrated") / "detector"
     save_detector(folder, "one_class", 0.5, extractor, arrays, {})
     return folder
@@ -326,8 +327,8 @@ DAMAGES = {
     "no version": (lambda d: edit_json(d, format_version=None), "has no format_version"),
     "not json": (lambda d: (d / "detector.json").write_text("{"), "not readable as JSON"),
     "other json": (lambda d: (d / "detector.json").write_text("[1]"), "has no format_version"),
-    "other kind": (lambda d: edit_json(d, kind="magic"), "kind or threshold"),
-    "no threshold": (lambda d: edit_json(d, threshold=None), "kind or threshold"),
+    "other kind": (lambda d: edit_json(d, kind="magic"), "kind of detector .magic. is not known"),
+    "no threshold": (lambda d: edit_json(d, threshold=None), "threshold is missing"),
     "no model": (lambda d: edit_json(d, model=None), "description of its model is damaged"),
     "other model": (lambda d: edit_json(d, model={"stage_depths": [1], "x": 1}), "damaged.*'x'"),
     "zero bytes": (lambda d: cut(d, 0), "damaged"),

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from data_pipelines.images import PATCH
-from exif_jax.config import ModelConfig
+from exif_jax.config import PublishedEncoder
 from exif_jax.detection.features import extract_features, feature_functions, limit_patches
 from exif_jax.models import published as extractor_module
-from exif_jax.models.layers import apply
+from exif_jax.models.extractor import apply, extractor_shapes
 from exif_jax.models.patches import grid_patches, normalise
-from exif_jax.models.trained import build_extractor
 from exif_jax.training.mapping import data_mesh, replicate
 
 SIZES = [(64, 64), (40, 200), (130, 200), (256, 256), (70, 64), (64 * 9, 64 * 2)]
@@ -25,7 +24,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def network():
-    module = build_extractor(ModelConfig(width=4, stage_depths=(1, 1, 1), mixer_hidden=8))
+    module = PublishedEncoder(width=4, stage_depths=(1, 1, 1), mixer_hidden=8).build()
     return module, module.init(jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3)))["params"]
 
 
@@ -66,7 +65,7 @@ def test_other_sizes_compile_nothing_new(network, images):
 
 def test_attention_in_slices_is_attention(network, monkeypatch):
     module, params = network
-    tokens = jax.random.normal(jax.random.key(1), (2, 30, module.feature_size))
+    tokens = jax.random.normal(jax.random.key(1), (2, 30, extractor_shapes(module)[1]))
     mask = jnp.arange(30)[None] < jnp.array([30, 11])[:, None]
     whole = apply(module, params, tokens, mask, method="mix")
     monkeypatch.setattr(extractor_module, "_ATTENTION_ENTRIES", 100)
@@ -76,9 +75,9 @@ def test_attention_in_slices_is_attention(network, monkeypatch):
 
 def test_padding_tokens_change_nothing(network):
     module, params = network
-    tokens = jax.random.normal(jax.random.key(1), (1, 5, module.feature_size))
+    tokens = jax.random.normal(jax.random.key(1), (1, 5, extractor_shapes(module)[1]))
     alone = apply(module, params, tokens, method="mix")
-    padded = jnp.concatenate([tokens, 100 * jnp.ones((1, 3, module.feature_size))], axis=1)
+    padded = jnp.concatenate([tokens, 100 * jnp.ones((1, 3, extractor_shapes(module)[1]))], axis=1)
     masked = apply(module, params, padded, jnp.arange(8)[None] < 5, method="mix")
     np.testing.assert_allclose(masked, alone, rtol=1e-5, atol=1e-6)
 
@@ -104,12 +103,12 @@ def test_no_images_no_features(network):
 
 
 def test_bfloat16_convolutions_stay_close(images):
-    config = ModelConfig(width=8, stage_depths=(1, 1, 1), mixer_hidden=8)
-    module = build_extractor(config)
+    config = PublishedEncoder(width=8, stage_depths=(1, 1, 1), mixer_hidden=8)
+    module = config.build()
     params = module.init(jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3)))["params"]
     x = normalise(jnp.asarray(grid_patches(images[3])[None]))
     full, half = (
-        apply(build_extractor(ModelConfig(**vars(config) | {"dtype": dtype})), params, x)
+        apply(PublishedEncoder(**vars(config) | {"dtype": dtype}).build(), params, x)
         for dtype in ("float32", "bfloat16")
     )
     assert half[0].dtype == half[1]["f5"].dtype == jnp.float32

@@ -16,10 +16,10 @@ from sklearn.decomposition import PCA
 import exif_jax
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_json
-from data_pipelines.photo_sources import Photo
+from data_pipelines.photo_sources import ImageSource
 from data_pipelines.records import open_records
 from exif_jax.config import OneClassConfig, PhotosConfig, to_json
-from exif_jax.detection.detectors import project
+from exif_jax.detection.kinds import project
 from exif_jax.stages import one_class
 from exif_jax.stages.one_class import _divide, candidate_numbers, principal_projection
 
@@ -72,7 +72,7 @@ def test_other_candidates_are_refused(text):
 
 def photos(groups, heldout=()):
     return [
-        Photo(f"{i}.jpg", group, i in heldout, lambda: np.zeros((64, 64, 3), np.uint8))
+        ImageSource(f"{i}.jpg", group, i in heldout, lambda: np.zeros((64, 64, 3), np.uint8))
         for i, group in enumerate(groups)
     ]
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from data_pipelines.targets import Target
-from exif_jax.stages.pretext import pretext_losses, validation_metrics
+from exif_jax.config import PretextConfig
+from exif_jax.evaluation.evaluators.heldout_tags import objective_metrics
+from exif_jax.objectives import build_objectives
+from exif_jax.stages.pretext import objective_losses
 from exif_jax.training.mapping import SHARDED, data_mesh, over_devices, shard
 
 TARGETS = (
@@ -24,24 +27,31 @@ def outputs_and_labels():
     labels[:, 0] = np.arange(PHOTOS)
     labels[:6, 1] = [0, 1, 2, 0, 1, 1]
     outputs = {
-        "ISO": np.arange(PHOTOS, dtype=np.float32),
+        "ISO": np.arange(PHOTOS, dtype=np.float32)[:, None],
         "Make": 9 * np.eye(3, dtype=np.float32)[np.nan_to_num(labels[:, 1]).astype(int)],
-        "FocalLength": np.arange(PHOTOS, dtype=np.float32)[::-1].copy(),
+        "FocalLength": np.arange(PHOTOS, dtype=np.float32)[::-1, None].copy(),
         "Flash": np.zeros((PHOTOS, 2), np.float32),
     }
     return outputs, labels
 
 
+def validation(outputs, labels, groups, **config):
+    objectives = build_objectives(TARGETS, PretextConfig(**config))
+    outs = [outputs[objective.name] for objective in objectives]
+    return objective_metrics(objectives, outs, list(labels.T), [groups] * len(objectives))
+
+
 @pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
 def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
     outputs, labels = outputs_and_labels()
+    objectives = build_objectives(TARGETS, PretextConfig(ranking=pairing))
     mesh = data_mesh()
 
     def losses_and_gradients(outputs, labels):
         groups = jnp.arange(len(labels)) + 100 * jax.lax.axis_index("data")
 
         def total(outputs):
-            parts = pretext_losses(outputs, labels, groups, TARGETS, pairing, "bce")
+            parts = objective_losses(outputs, list(labels.T), groups, objectives)
             return sum(parts.values()), parts
 
         gradients, parts = jax.grad(total, has_aux=True)(outputs)
@@ -58,7 +68,7 @@ def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
 
 def test_validation_has_no_value_for_a_tag_without_any_photo():
     outputs, labels = outputs_and_labels()
-    numbers = validation_metrics(outputs, labels, np.arange(PHOTOS), TARGETS)
+    numbers = validation(outputs, labels, np.arange(PHOTOS))
     assert numbers["concordance/ISO"] == numbers["concordance/mean"] == 1
     assert numbers["balanced_accuracy/Make"] == numbers["balanced_accuracy/mean"] == 1
     assert numbers["count/ISO"] == PHOTOS * (PHOTOS - 1) / 2 and numbers["count/Make"] == 6
@@ -70,5 +80,5 @@ def test_validation_has_no_value_for_a_tag_without_any_photo():
 
 def test_photos_of_one_burst_are_not_compared():
     outputs, labels = outputs_and_labels()
-    numbers = validation_metrics(outputs, labels, np.zeros(PHOTOS, int), TARGETS)
+    numbers = validation(outputs, labels, np.zeros(PHOTOS, int))
     assert numbers["count/ISO"] == 0 and "concordance/mean" not in numbers

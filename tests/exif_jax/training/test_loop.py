@@ -41,7 +41,7 @@ def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
         step=map_train_step(loss_fn, optimizer, MESH),
         mesh=MESH,
         data=grain.MapDataset.range(1000).map(load).to_iter_dataset().batch(2),
-        evaluate=lambda params: {"loss": losses.pop(0)},
+        evaluators=[lambda params: {"loss": losses.pop(0)}],
         export=lambda params, step, numbers: exported.append((step, float(params["x"]))),
         keep_best=keep_best,
     )

@@ -10,8 +10,8 @@ import pytest
 
 from data_pipelines.errors import UserError
 from data_pipelines.targets import Target
-from exif_jax.config import ModelConfig, PretextConfig, RecordsConfig
-from exif_jax.models.trained import build_extractor
+from exif_jax.config import PretextConfig, PublishedEncoder
+from exif_jax.objectives import build_objectives
 from exif_jax.stages.binary import init_params as init_binary
 from exif_jax.stages.binary import make_loss as binary_loss
 from exif_jax.stages.pretext import init_params, make_loss
@@ -28,7 +28,7 @@ from exif_jax.training.mapping import (
 )
 from exif_jax.training.step import initial_state, make_train_step
 
-TINY = ModelConfig(
+TINY = PublishedEncoder(
     width=4, stage_depths=(1, 1, 1), mixer_blocks=2, mixer_heads=2, mixer_head_dim=4, mixer_hidden=8
 )
 TARGETS = (
@@ -65,7 +65,7 @@ def binary_batches():
 @functools.cache
 def stage(name):
     """(per-device step, first state, frozen parameters, batches); plain SGD shows wrong scales."""
-    extractor = build_extractor(TINY)
+    extractor = TINY.build()
     optimizer = optax.sgd(0.01)
     if name == "binary":
         params = init_binary(extractor, jax.random.key(0))
@@ -76,12 +76,11 @@ def stage(name):
             frozen,
             list(binary_batches()),
         )
-    config = PretextConfig(
-        ranking=name.removeprefix("pretext_"), model=TINY, data=RecordsConfig(patches=2)
-    )
+    config = PretextConfig(ranking=name.removeprefix("pretext_"))
+    objectives = build_objectives(TARGETS, config)
     return (
-        make_train_step(make_loss(extractor, TARGETS, config), optimizer),
-        initial_state(init_params(extractor, TARGETS, jax.random.key(0)), optimizer),
+        make_train_step(make_loss(extractor, objectives, patches=2), optimizer),
+        initial_state(init_params(extractor, objectives, jax.random.key(0)), optimizer),
         {},
         list(pretext_batches()),
     )

@@ -10,14 +10,14 @@ from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
 from data_pipelines.prepare.sidecars import load_sidecars
 from data_pipelines.prepare.sidecars.sdaie import read_tensor
-from data_pipelines.tags import TAGS
+from data_pipelines.targets import RELEASED
 
 CODED = [2.8, 1, 0.01, 100, 50, 5, 3, 4, -0.5, 5, 3, 1, 2.5, 4]
 
 
 def named(values):
     labels = {"MeteringMode": "Metering Mode", "WhiteBalance": "White Balance Mode"}
-    names = ["a", "b", "c", *(labels.get(tag.name, tag.name) for tag in TAGS)]
+    names = ["a", "b", "c", *(labels.get(name, name) for name in RELEASED)]
     return dict(zip(names, ["x", 0, 0, *values], strict=True))
 
 

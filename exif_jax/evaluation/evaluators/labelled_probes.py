@@ -1,0 +1,116 @@
+"""Detection while pretraining: how well the feature tells labelled images apart.
+
+Features of the central window of every image of a LABELLED directory, standardised; a classifier
+is fitted to four fifths of the groups (bursts of photos, single images) and scores the last, in
+turn. The numbers say whether detection gains from more pretraining; they are not a detector's.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.errors import UserError
+from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
+from data_pipelines.pipeline import load_labelled
+from exif_jax import metrics
+from exif_jax.evaluation.evaluators.context import Context
+from exif_jax.training.loop import Evaluator
+from exif_jax.training.step import Params
+
+_FOLDS = 5
+_NEIGHBOURS = 20
+
+
+class _Images:
+    """Labelled images and their features, computed once for each set of parameters."""
+
+    def __init__(self, context: Context, directory: str) -> None:
+        if not directory:
+            raise UserError(
+                "config.evaluators: linear_probe and knn need labelled images: write "
+                "linear_probe:DIR"
+            )
+        self._context = context
+        self._images = labelled_images(find_test_sets(Path(directory)), bursts=True)
+        for label, what in enumerate(("photographs", "generated images")):
+            groups = {image.group for image in self._images if image.label == label}
+            if len(groups) < _FOLDS:
+                raise UserError(
+                    f"config.evaluators: {directory} has {len(groups)} independent {what}; "
+                    f"linear_probe and knn need {_FOLDS}"
+                )
+        self._last: tuple[Params, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+
+    def __call__(self, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features [n, F], labels [n] and groups [n] of the readable images."""
+        if self._last is None or self._last[0] is not params:
+            read: list[LabelledImage] = []
+
+            def windows() -> Iterator[np.ndarray]:
+                for image in self._images:
+                    example = load_labelled(image)
+                    if example["valid"]:
+                        read.append(image)
+                        height, width = example["size"]
+                        yield example["image"][:height, :width]
+
+            features = self._context.features(params, windows())
+            labels = np.array([image.label for image in read])
+            groups = np.unique([image.group for image in read], return_inverse=True)[1]
+            self._last = (params, (features, labels, groups))
+        return self._last[1]
+
+
+def _probe(
+    context: Context, directory: str, name: str, classifier: Callable[[int], Any]
+) -> Evaluator:
+    key = (_Images, directory)
+    if key not in context.shared:
+        context.shared[key] = _Images(context, directory)
+    images = context.shared[key]
+
+    def evaluate(params: Params) -> dict[str, float]:
+        from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        features, labels, groups = images(params)
+        scores = cross_val_predict(
+            make_pipeline(StandardScaler(), classifier(len(features))),
+            features,
+            labels,
+            groups=groups,
+            cv=StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0),
+            method="predict_proba",
+        )[:, 1]
+        return {
+            f"{name}/auroc": metrics.auroc(scores, labels),
+            f"{name}/tpr_at_fpr_5pct": metrics.tpr_at_fpr(scores, labels, 0.05),
+        }
+
+    return evaluate
+
+
+def linear_probe(context: Context, argument: str) -> Evaluator:
+    """Logistic regression on the feature; `linear_probe/auroc`."""
+
+    def classifier(images: int) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(C=0.1, max_iter=1000)
+
+    return _probe(context, argument, "linear_probe", classifier)
+
+
+def knn(context: Context, argument: str) -> Evaluator:
+    """The nearest neighbours of the feature, by cosine; `knn/auroc`."""
+
+    def classifier(images: int) -> Any:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        neighbours = min(_NEIGHBOURS, images // 2)
+        return KNeighborsClassifier(neighbours, metric="cosine", weights="distance")
+
+    return _probe(context, argument, "knn", classifier)

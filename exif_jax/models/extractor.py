@@ -1,0 +1,73 @@
+"""What every extractor is: a patch encoder and a mixer of the patches' tokens (Flax Linen).
+
+Shape suffixes: B images, N patches of an image, M = B*N patches, H rows, W columns, C channels,
+T numbers of a token, F numbers of a feature.
+"""
+
+from functools import cache
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from data_pipelines.images import PATCH
+
+Params = dict[str, Any]
+Intermediates = dict[str, Array]
+
+# PyTorch's default for convolutions and linear layers, which the published network starts from.
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Extractor(nn.Module):
+    """Images given by their patches -> features, in two halves.
+
+    A subclass defines `encode` and `mix`, over modules that its `setup` makes. The halves are
+    called apart for images with more patches than fit in memory at once.
+    """
+
+    def encode(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
+        """Tokens [M, T] of normalised patches [M, 64, 64, 3], and every intermediate by name.
+
+        Intermediates are [M, ...]; those of the frozen pretext network regularise the binary
+        stage, so tokens that should do so are among them.
+        """
+        raise NotImplementedError
+
+    def mix(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
+        """Features [B, F] of tokens [B, N, T]; the mask [B, N] is False for padding."""
+        raise NotImplementedError
+
+    def __call__(self, x_BNHWC: Array) -> tuple[Array, Intermediates]:
+        """Features [B, F] of patches [B, N, 64, 64, 3], and intermediates [B, N, ...]."""
+        batch, patches = x_BNHWC.shape[:2]
+
+        def by_image(x: Array) -> Array:
+            return x.reshape(batch, patches, *x.shape[1:])
+
+        tokens, intermediates = self.encode(x_BNHWC.reshape(-1, *x_BNHWC.shape[2:]))
+        return self.mix(by_image(tokens)), jax.tree.map(by_image, intermediates)
+
+
+def apply(module: nn.Module, params: Params, *inputs: Any, method: str | None = None) -> Any:
+    """The module's output for parameters without Flax's outer "params" level."""
+    return module.apply({"params": params}, *inputs, method=method)
+
+
+def init_extractor(extractor: Extractor, key: Array) -> Params:
+    """Random parameters."""
+    params: Params = jax.jit(extractor.init)(key, jnp.zeros((1, 1, PATCH, PATCH, 3))).get(
+        "params", {}
+    )
+    return params
+
+
+@cache
+def extractor_shapes(extractor: Extractor) -> tuple[Params, int]:
+    """Shapes and types of the parameters, and F, the length of the feature; nothing is computed."""
+    (feature, _), variables = jax.eval_shape(
+        extractor.init_with_output, jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3))
+    )
+    return variables.get("params", {}), feature.shape[-1]

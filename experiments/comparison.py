@@ -1,0 +1,155 @@
+"""Comparison of scores on one test set, with intervals that know what is not independent.
+
+`metrics.auroc_interval` takes images as independent; here windows of one source image, and photos
+of one camera, are drawn together, and pairs can be compared that a trivial score does not tell
+apart.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from photos import UNSEEN_GENERATORS, Item
+from scipy import ndimage
+
+from data_pipelines.images import decode_image
+from exif_jax import metrics
+from exif_jax.models.srm import srm_kernels
+
+RESAMPLES = 2000
+CALIPER = 0.1  # largest difference of matched trivial scores, in their deviation over training data
+FEWEST_SOURCES = 5  # source images of a generator from which an interval is given
+PARTS = ("all", "unseen generators", "seen generators", "matched pairs")
+CUES = ("residual", "file size", "brightness")
+
+
+def cues(path: Path) -> list[float]:
+    """Trivial scores of an image file, in the order of `CUES`.
+
+    `residual` is the logarithm of the variance of the 5x5 square SRM residual, averaged over the
+    colour planes; `file size` the logarithm of the bytes; `brightness` the mean of all values.
+    """
+    image = decode_image(path).astype(np.float64)
+    kernel = srm_kernels()[:, :, -1]
+    residuals = [ndimage.correlate(image[:, :, c], kernel)[2:-2, 2:-2] for c in range(3)]
+    residual = np.mean([np.log(r.var() + 1e-3) for r in residuals])
+    return [float(residual), float(np.log(path.stat().st_size)), float(image.mean())]
+
+
+class Comparison:
+    """AUROC of scores on one test set and on parts of it, always with the same resamples.
+
+    The bootstrap draws whole cameras of the photographs and whole source images of the generated
+    windows. Matched pairs differ by less than the caliper in the residual.
+
+    Attributes:
+        labels: of the test set.
+        trivial: scores of the cues, turned by the training images so that higher means generated.
+        training_auroc: of the residual, on the training images.
+        parts: pairs (generated, photograph) that each part is about, bool.
+        sizes: of every part: pairs, generated windows, their source images, photographs.
+    """
+
+    def __init__(
+        self,
+        test: Sequence[Item],
+        files: Sequence[Path],
+        items: Sequence[Item],
+        learnt: Sequence[Path],
+    ) -> None:
+        """Draws the resamples.
+
+        Args:
+            test: the test set.
+            files: of it.
+            items: labelled images for training, which tell the sign of the cues.
+            learnt: their files.
+        """
+        self.labels = np.array([item.label for item in test])
+        photos = [item for item in test if item.label == 0]
+        generated = [item for item in test if item.label == 1]
+        rng = np.random.default_rng(0)
+        self._photo_weights = _weights([item.kind for item in photos], rng)
+        self._generated_weights = _weights([item.source for item in generated], rng)
+        known, found = (np.array(list(map(cues, paths))) for paths in (learnt, files))
+        labels = [item.label for item in items]
+        areas = [metrics.auroc(column, labels) for column in known.T]
+        turned = found * np.where(np.array(areas) >= 0.5, 1, -1)
+        self.trivial = dict(zip(CUES, turned.T, strict=True))
+        self.training_auroc = max(areas[0], 1 - areas[0])
+        residual = self.trivial["residual"]
+        difference = residual[self.labels == 1][:, None] - residual[self.labels == 0]
+        kinds = np.array([item.kind for item in generated])
+        unseen = np.isin(kinds, UNSEEN_GENERATORS)
+        of_rows = {"all": unseen | True, "unseen generators": unseen, "seen generators": ~unseen}
+        of_rows |= {kind: kinds == kind for kind in sorted(set(kinds.tolist()))}
+        self.parts = {k: np.repeat(rows[:, None], len(photos), 1) for k, rows in of_rows.items()}
+        self.parts["matched pairs"] = np.abs(difference) < CALIPER * known[:, 0].std()
+        sources = np.array([item.source for item in generated])
+        self.sizes = {
+            name: {
+                "pairs": int(pairs.sum()),
+                "generated": int(pairs.any(axis=1).sum()),
+                "sources": len(set(sources[pairs.any(axis=1)].tolist())),
+                "photographs": int(pairs.any(axis=0).sum()),
+            }
+            for name, pairs in self.parts.items()
+        }
+
+    def areas(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """Part -> AUROC [1 + resamples] over its pairs; the first is that of the test set itself.
+
+        The AUROC is the fraction of photo/generated pairs ordered right, ties 1/2; NaN where a
+        resample holds no pair.
+        """
+        generated, photos = scores[self.labels == 1][:, None], scores[self.labels == 0]
+        right = (generated > photos) + 0.5 * (generated == photos)
+        result = {}
+        for name, pairs in self.parts.items():
+            numerator, denominator = self._sum(right * pairs), self._sum(pairs.astype(np.float64))
+            with np.errstate(invalid="ignore"):
+                result[name] = np.where(denominator > 0, numerator / denominator, np.nan)
+        return result
+
+    def _sum(self, values: np.ndarray) -> np.ndarray:
+        product: np.ndarray = ((self._generated_weights @ values) * self._photo_weights).sum(axis=1)
+        return product
+
+    def summary(self, areas: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+        """Part -> `value`, an AUROC or difference, and its 95 % `interval`; None: unknown."""
+        result: dict[str, dict[str, Any]] = {}
+        for name, values in areas.items():
+            drawn = values[1:][np.isfinite(values[1:])]
+            wide = self.sizes[name]["sources"] >= FEWEST_SOURCES and len(drawn) > 0.9 * RESAMPLES
+            value = float(values[0]) if np.isfinite(values[0]) else None
+            interval = np.quantile(drawn, [0.025, 0.975]).tolist() if wide else None
+            result[name] = {"value": value, "interval": interval}
+        return result
+
+
+def _weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """How often each item is drawn, [1 + resamples, items]; the first row is the data itself."""
+    names, position = np.unique(clusters, return_inverse=True)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+    return np.concatenate([np.ones((1, len(clusters))), drawn[:, position]])
+
+
+def rates(scores: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float]:
+    """False- and true-positive rate at a threshold."""
+    decided = metrics.is_generated(scores, threshold)
+    return float(decided[labels == 0].mean()), float(decided[labels == 1].mean())
+
+
+def cell(entry: dict[str, Any], sign: str = "") -> str:
+    """A value of `Comparison.summary` and its interval; `sign` "+" for differences."""
+    if entry["value"] is None:
+        return "n/a"
+    numbers = [f"{x:{sign}.3f}" for x in (entry["value"], *(entry["interval"] or ()))]
+    return numbers[0] + (f" [{', '.join(numbers[1:])}]" if numbers[1:] else "")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])

@@ -1,0 +1,167 @@
+"""A run's directory: which one is continued, and what its metrics hold after a crash."""
+
+import dataclasses
+import json
+import logging
+
+import pytest
+
+from data_pipelines.errors import UserError
+from exif_jax.config import OptimizerConfig, PretextConfig, RecordsConfig
+from exif_jax.training.runs import MetricsLog, open_run
+
+CONFIG = PretextConfig(steps=4, data=RecordsConfig(photos="records"))
+
+
+def stored(workdir):
+    return json.loads((workdir / "config.json").read_text())
+
+
+def with_data(config, **fields):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **fields))
+
+
+def test_a_new_run_writes_its_stage_and_configuration(tmp_path):
+    workdir = tmp_path / "deep" / "run"
+    open_run(workdir, CONFIG, "pretext")
+    config = stored(workdir)
+    assert (config["stage"], config["steps"]) == ("pretext", 4)
+    assert config["data"]["photos"] == "records"
+
+
+def test_an_empty_directory_becomes_a_run(tmp_path):
+    open_run(tmp_path, CONFIG, "pretext")
+    assert stored(tmp_path)["stage"] == "pretext"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [CONFIG, dataclasses.replace(CONFIG, steps=9), with_data(CONFIG, threads=3)],
+    ids=["same", "more steps", "other threads"],
+)
+def test_the_same_run_is_continued(tmp_path, later):
+    open_run(tmp_path, CONFIG, "pretext")
+    open_run(tmp_path, later, "pretext")
+    assert (stored(tmp_path)["steps"], stored(tmp_path)["data"]["threads"]) == (
+        later.steps,
+        later.data.threads,
+    )
+
+
+@pytest.mark.parametrize(
+    ("later", "kind", "message"),
+    [
+        (dataclasses.replace(CONFIG, seed=3), "pretext", r"seed: 0 there, 3 now"),
+        (with_data(CONFIG, patches=5), "pretext", r"data\.patches: 16 there, 5 now"),
+        (with_data(CONFIG, photos="b"), "pretext", r"data\.photos: 'records' there, 'b' now"),
+        (CONFIG, "binary", r"stage: 'pretext' there, 'binary' now"),
+    ],
+)
+def test_another_run_is_refused_with_what_differs(tmp_path, later, kind, message):
+    open_run(tmp_path, CONFIG, "pretext")
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UserError, match=rf"holds another run .*{message}.*another --workdir"):
+        open_run(tmp_path, later, kind)
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_all_that_differs_is_named_and_nothing_else(tmp_path):
+    open_run(tmp_path, CONFIG, "pretext")
+    later = with_data(dataclasses.replace(CONFIG, seed=3, steps=9), patches=5)
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path, later, "pretext")
+    assert "data.patches" in str(caught.value) and "seed" in str(caught.value)
+    assert "steps" not in str(caught.value) and "batch_size" not in str(caught.value)
+
+
+def test_a_schedule_that_ends_at_the_last_step_fixes_the_steps(tmp_path):
+    cosine = dataclasses.replace(CONFIG, optimizer=OptimizerConfig(schedule="cosine"))
+    open_run(tmp_path, cosine, "pretext")
+    open_run(tmp_path, cosine, "pretext")
+    with pytest.raises(UserError, match=r"steps: 4 there, 9 now"):
+        open_run(tmp_path, dataclasses.replace(cosine, steps=9), "pretext")
+
+
+def test_files_that_are_no_run_are_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"not empty and holds no run: choose another --workdir"):
+        open_run(tmp_path, CONFIG, "pretext")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_messages_go_to_the_log_of_the_run_that_is_open(tmp_path):
+    log = logging.getLogger("exif_jax.training.loop")
+    for name in ("first", "second", "first"):
+        open_run(tmp_path / name, CONFIG, "pretext")
+        log.info("in %s", name)
+    first, second = ((tmp_path / name / "log.txt").read_text() for name in ("first", "second"))
+    assert first.count("in first") == 2 and "in second" not in first
+    assert second.count("in second") == 1 and "in first" not in second
+
+
+def lines(workdir):
+    return (workdir / "metrics.jsonl").read_text().splitlines()
+
+
+def write(workdir, steps, start=0):
+    with MetricsLog(workdir, start) as log:
+        for step in steps:
+            log.write(step, "train", {"loss": 10.0 - step})
+        log.write(steps[-1], "validation", {"loss": float(steps[-1]), "accuracy": 0.5})
+
+
+def test_metrics_are_one_object_a_line(tmp_path):
+    write(tmp_path, [1, 2])
+    assert [json.loads(line) for line in lines(tmp_path)] == [
+        {"step": 1, "split": "train", "loss": 9.0},
+        {"step": 2, "split": "train", "loss": 8.0},
+        {"step": 2, "split": "validation", "loss": 2.0, "accuracy": 0.5},
+    ]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
+    with MetricsLog(tmp_path, 0) as log:
+        log.write(1, "train", {"loss": 1.0})
+        assert len(lines(tmp_path)) == 1
+        log.flush()
+
+
+@pytest.mark.parametrize("torn", ['{"step": 3, "split": "tr', '{"step": 3', "{", '"'])
+def test_a_torn_last_line_is_dropped(tmp_path, torn):
+    write(tmp_path, [1, 2])
+    whole = lines(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    with MetricsLog(tmp_path, 2) as log:
+        assert lines(tmp_path) == whole
+        log.write(3, "train", {"loss": 7.0})
+    assert lines(tmp_path)[:-1] == whole
+    assert json.loads(lines(tmp_path)[-1])["step"] == 3
+
+
+def test_lines_after_the_step_that_is_continued_are_dropped(tmp_path):
+    write(tmp_path, [1, 2, 3])
+    whole = lines(tmp_path)
+    with MetricsLog(tmp_path, 2) as log:
+        assert lines(tmp_path) == whole[:2]
+        assert log.lowest("validation", "loss") is None
+        assert log.last_step("train") == 2
+    write(tmp_path, [3], start=2)
+    assert lines(tmp_path) == whole
+    with MetricsLog(tmp_path, 0):
+        assert lines(tmp_path) == []
+
+
+def test_what_was_written_before_is_remembered(tmp_path):
+    with MetricsLog(tmp_path, 0) as log:
+        assert log.lowest("train", "loss") is None
+        assert log.last_step("train") == 0
+    write(tmp_path, [1, 2])
+    with MetricsLog(tmp_path, 2) as log:
+        assert log.lowest("train", "loss") == 8.0
+        assert log.lowest("validation", "accuracy") == 0.5
+        assert log.lowest("train", "accuracy") is None
+        log.write(3, "train", {"loss": 1.0})
+        assert log.lowest("train", "loss") == 1.0
+        assert (log.last_step("train"), log.last_step("validation")) == (3, 2)
