@@ -1,11 +1,11 @@
 """From whatever photos people have to clean training records, step by step.
 
-    options.py        everything that decides the content of the records
+    options.py        everything that decides the content of the records, with its flags
     sources.py        directories, globs, lists, archives -> files to read
       archives.py       the images in .tar and .zip files
       items.py          one file to read
     sidecars/         EXIF from files beside the photos
-    photos.py         one photo -> its windows and values, or why it is of no use
+    reader.py         one photo -> its windows and values, or why it is of no use
       jpeg_windows.py   windows of a JPEG cut without decoding it
       window_quality.py flat, black and clipped windows
       not_cameras.py    scanners, screenshots, games, editors
@@ -15,8 +15,10 @@
     catalogue.py      what is known of all photos, in columns
     plan.py           duplicates, bursts, split, classes
     shards.py         parts -> the final shards
-    engines.py        running parts and shards: local processes, or Apache Beam
+    engines.py        running parts and shards: local processes
+      beam_engine.py    or Apache Beam
     workspace.py      the output directory while it is unfinished
+    report/           what the records hold, as text, JSON and a page
 
-`data_pipelines.prepare.run` runs these steps; it is the command `exif-jax prepare`.
+`run.prepare` runs these steps; `command.py` is the command `exif-jax prepare`.
 """

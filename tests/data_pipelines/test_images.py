@@ -167,7 +167,8 @@ def test_threads_may_decode_odd_files_at_once() -> None:
 
 
 def test_images_are_found_by_extension_in_any_case(tmp_path: Path) -> None:
-    for name in ("b.JPG", "deep/er/a.jpeg", "c.txt", "d.PnG", "jpg", "e.HEIC", "f.avif"):
+    names = ("b.JPG", "deep/er/a.jpeg", "c.txt", "d.PnG", "jpg", "e.HEIC", "f.avif")
+    for name in (*names, "._b.JPG", "__MACOSX/b.JPG"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")

@@ -33,7 +33,7 @@ import numpy as np
 from data_pipelines.files import write_json, write_text
 from data_pipelines.images import EXTENSIONS
 from data_pipelines.prepare.options import SWITCHES, Options
-from data_pipelines.prepare.reader import Photo, read_photo
+from data_pipelines.prepare.reader import PreparedPhoto, read_photo
 from data_pipelines.prepare.run import REJECTS_FILE
 from data_pipelines.records import open_records
 from tests.fuzzing.bombs import BOMBS
@@ -112,7 +112,7 @@ def put_files(folder: Path, data: Path, count: int, seed: int) -> dict[str, str]
 def windows_alone(content: bytes) -> list[bytes]:
     """The windows of a photo that is read here; none if it is rejected."""
     photo = read_photo(content, Options())
-    return sorted(photo.windows) if isinstance(photo, Photo) else []
+    return sorted(photo.windows) if isinstance(photo, PreparedPhoto) else []
 
 
 def outcomes(out: Path) -> tuple[dict[str, str], dict[str, list[bytes]]]:

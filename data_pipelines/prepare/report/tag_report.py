@@ -18,6 +18,7 @@ from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report.columns import KINDS, NAME_TAGS, column_of
 from data_pipelines.prepare.report.text import amount, printable
 from data_pipelines.records import check_records
+from data_pipelines.storage import expand_user
 from data_pipelines.tags import OTHER
 from data_pipelines.targets import Target
 
@@ -271,7 +272,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "records",
-        type=epath.Path,
+        type=lambda text: epath.Path(expand_user(text)),
         metavar="DIR",
         help="made by `exif-jax prepare`; a directory or a gs:// URI",
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_pipelines.prepare.isolation import GuardedReader
 from data_pipelines.prepare.options import REASONS, Options
-from data_pipelines.prepare.reader import Photo, Reject, read_photo
+from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo
 from data_pipelines.prepare.run import prepare
 from data_pipelines.prepare.sources import Item
 from data_pipelines.records import open_records
@@ -141,5 +141,5 @@ def test_reading_never_raises(kind: str, data: st.DataObject) -> None:
         assert result.reason in REASONS
         assert result.detail
     else:
-        assert isinstance(result, Photo)
+        assert isinstance(result, PreparedPhoto)
         assert result.windows

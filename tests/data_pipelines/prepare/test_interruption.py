@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,45 +56,73 @@ def parts_done(out: Path) -> int:
     return len(list((out / "unfinished/parts").glob("*.rows")))
 
 
-def slow_worker(tmp_path: Path) -> dict[str, str]:
-    """Environment in which every photo takes a while, so that a signal comes in between."""
-    folder = tmp_path / "slow"
-    folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text(
-        "import sys, time\n"
-        "class Slow:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'data_pipelines.prepare.worker':\n"
-        "            import data_pipelines.prepare.reader as photos\n"
-        "            read = photos.read_photo\n"
-        "            def slow(*args, **kwargs):\n"
-        "                time.sleep(0.1)\n"
-        "                return read(*args, **kwargs)\n"
-        "            photos.read_photo = slow\n"
-        "sys.meta_path.insert(0, Slow())\n"
-    )
-    return {**os.environ, "PYTHONPATH": str(folder)}
+def wait_for(condition: Callable[[], bool], run: "subprocess.Popen[bytes] | None" = None) -> None:
+    """Waits until something is so, as long as a process runs that is to make it so."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert run is None or run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class Held:
+    """Children that read two photos, one part, and then wait within the next until let go."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self.environment = {**os.environ, "PYTHONPATH": str(folder)}
+        (folder / "sitecustomize.py").write_text(
+            "import pathlib, sys, time\n"
+            f"folder = pathlib.Path({str(folder)!r})\n"
+            "class Hold:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        if name == 'data_pipelines.prepare.worker':\n"
+            "            import data_pipelines.prepare.reader as reader\n"
+            "            read, seen = reader.read_photo, []\n"
+            "            def held(*args, **kwargs):\n"
+            "                seen.append(1)\n"
+            "                if len(seen) > 2:\n"
+            "                    (folder / 'waiting').touch()\n"
+            "                    while not (folder / 'go').exists():\n"
+            "                        time.sleep(0.02)\n"
+            "                return read(*args, **kwargs)\n"
+            "            reader.read_photo = held\n"
+            "sys.meta_path.insert(0, Hold())\n"
+        )
+
+    def wait(self, run: "subprocess.Popen[bytes]") -> None:
+        """Returns when a child of a run is within its second part."""
+        wait_for((self._folder / "waiting").exists, run)
+
+    def let_go(self) -> None:
+        (self._folder / "go").touch()
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    held = Held(tmp_path / "held")
+    yield held
+    held.let_go()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_goes_on(
-    photos: Path, tmp_path: Path, expected: dict[str, Any], number: signal.Signals
+    photos: Path, tmp_path: Path, expected: dict[str, Any], held: Held, number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
     run = subprocess.Popen(
-        command(photos, out, "--workers", "1"), env=slow_worker(tmp_path), stderr=subprocess.PIPE
+        command(photos, out, "--workers", "1"), env=held.environment, stderr=subprocess.PIPE
     )
-    while parts_done(out) < 1:
-        assert run.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.15)  # within the second part
+    held.wait(run)
     run.send_signal(number)
     _, errors = run.communicate(timeout=60)
+    held.let_go()
     assert run.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     if number == signal.SIGINT:
         assert b"run the same command again" in errors
         assert b"Traceback" not in errors
-    assert 1 <= parts_done(out) < 12
+    assert parts_done(out) == 1
     before = {path: path.stat().st_mtime_ns for path in out.glob("unfinished/parts/*.rows")}
     with pytest.raises(UserError, match="did not finish; run the same command again"):
         open_records(out)
@@ -106,20 +134,18 @@ def test_a_run_that_is_stopped_goes_on(
     assert content(out) == expected
 
 
-def test_children_do_not_outlive_a_killed_run(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run = subprocess.Popen(command(photos, out, "--workers", "2"), env=slow_worker(tmp_path))
-    while parts_done(out) < 1:
-        time.sleep(0.02)
+def test_children_do_not_outlive_a_killed_run(photos: Path, tmp_path: Path, held: Held) -> None:
+    run = subprocess.Popen(
+        command(photos, tmp_path / "out", "--workers", "2"), env=held.environment
+    )
+    held.wait(run)
     tasks = Path(f"/proc/{run.pid}/task").glob("*/children")
     children = [int(pid) for path in tasks for pid in path.read_text().split()]
     assert len(children) == 2
     run.kill()
     run.wait()
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}/cmdline").exists() and alive(pid) for pid in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    held.let_go()
+    wait_for(lambda: not any(map(alive, children)))
 
 
 def alive(pid: int) -> bool:
@@ -193,12 +219,11 @@ def test_photos_that_come_later_are_not_passed_over(
         prepare([photos], out)
 
 
-def test_two_runs_do_not_write_one_output(photos: Path, tmp_path: Path) -> None:
+def test_two_runs_do_not_write_one_output(photos: Path, tmp_path: Path, held: Held) -> None:
     out = tmp_path / "out"
-    run = subprocess.Popen(command(photos, out), env=slow_worker(tmp_path))
+    run = subprocess.Popen(command(photos, out), env=held.environment)
     try:
-        while parts_done(out) < 1:
-            time.sleep(0.02)
+        held.wait(run)
         with pytest.raises(UserError, match="another `exif-jax prepare` is writing it"):
             prepare([photos], out, Options(validation_fraction=0.25))
     finally:

@@ -10,7 +10,7 @@ import piexif
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.prepare.options import REASONS, SWITCHES, Options
+from data_pipelines.prepare.options import REASONS, Options
 from data_pipelines.prepare.report.tag_report import load_report
 from data_pipelines.prepare.run import prepare
 from data_pipelines.records import Records, open_records
@@ -219,23 +219,6 @@ def test_several_sources_keep_their_paths_apart(photos: Path, tmp_path: Path) ->
     assert paths == {f"{camera}/{i}.jpg" for camera in ("A1", "B2") for i in range(4)}
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("windows_per_photo", 0),
-        ("validation_fraction", 1.0),
-        ("validation_fraction", -0.1),
-        ("split_by", "lens"),
-        ("burst_seconds", -1.0),
-        ("seed", -1),
-        ("max_pixels", 0),
-    ],
-)
-def test_options_out_of_range_are_named(name: str, value: object) -> None:
-    with pytest.raises(UserError, match=name):
-        Options(**{name: value})
-
-
 def test_copies_of_an_image_count_once(photos: Path, tmp_path: Path) -> None:
     shutil.copy(photos / "A1/0.jpg", photos / "zz_copy.jpg")
     edited = photos / "zz_edited.jpg"
@@ -254,13 +237,6 @@ def test_copies_of_an_image_count_once(photos: Path, tmp_path: Path) -> None:
     for split in records.splits:  # copies are one group, so on one side
         paths = {row["path"] for row in decode_all(records, split)}
         assert len(paths & {"A1/0.jpg", "zz_copy.jpg", "zz_edited.jpg"}) in (0, 3)
-
-
-def test_every_switch_is_an_option(photos: Path) -> None:
-    assert set(Options().reject) == {name for name, (default, _) in SWITCHES.items() if default}
-    assert Options.from_json(json.loads(json.dumps(Options().to_json()))) == Options()
-    with pytest.raises(UserError, match="reject"):
-        Options(reject=("ugly",))
 
 
 def test_archives_patterns_and_lists_are_sources_too(photos: Path, tmp_path: Path) -> None:
