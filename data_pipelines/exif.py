@@ -9,6 +9,7 @@ import datetime
 import hashlib
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -118,9 +119,9 @@ def read_tags(source: Path | bytes) -> dict[str, Value]:
     return parse_tags(read_exif(source))
 
 
-def capture_key(exif: Exif) -> CaptureKey:
-    """Returns camera and time of a photo, for finding bursts."""
-    values = parse_tags(exif.raw)
+def capture_key(exif: Exif, values: Mapping[str, str | float] | None = None) -> CaptureKey:
+    """Returns camera and time of a photo, for finding bursts; its tags are parsed if not given."""
+    values = parse_tags(exif.raw) if values is None else values
     camera = str(values.get("Model") or values.get("Make") or "")
     times = (_seconds(exif.raw.get(f)) for f in ("DateTimeOriginal", "DateTimeDigitized"))
     return CaptureKey(camera, next((t for t in times if t is not None), None), exif.digest)

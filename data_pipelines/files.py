@@ -14,7 +14,15 @@ from data_pipelines.errors import UserError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that it is, at any moment, either the old or the new one."""
+    """Writes a file so that it is, at any moment, either the old or the new one.
+
+    Args:
+        path: also `epath.Path` of object storage, where a file appears when its upload is complete.
+        data: all of it.
+    """
+    if "://" in os.fspath(path):
+        path.write_bytes(data)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(data)

@@ -63,7 +63,7 @@ def turns_of(image: Image.Image) -> tuple[Turn, ...]:
     """Returns how the pixels of an opened, not yet decoded HEIC image will be turned, in order.
 
     Raises:
-      AttributeError: pillow-heif is too old to tell.
+        AttributeError: pillow-heif is too old to tell.
     """
     # There is no public name for it, and decoding drops the container.
     frame = image._heif_file[image.tell()]  # type: ignore[attr-defined]

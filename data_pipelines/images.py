@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data_pipelines import heic
+from data_pipelines import heic, storage
 from data_pipelines.errors import UserError
 
 WINDOW: Final = 256
@@ -50,9 +50,9 @@ class ImageError(ValueError):
     """An image that cannot be used.
 
     Attributes:
-      reason: Short code for counting: "unreadable", "empty_file", "too_many_bytes",
-        "not_an_image", "heic_not_supported" (pillow-heif is not installed), "too_many_pixels",
-        "undecodable" or "unsupported_pixels".
+        reason: short code for counting: "unreadable", "empty_file", "too_many_bytes",
+            "not_an_image", "heic_not_supported" (pillow-heif is not installed), "too_many_pixels",
+            "undecodable" or "unsupported_pixels".
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -79,12 +79,13 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     is given itself is taken whatever it is called. Links to directories are not followed.
 
     Raises:
-      UserError: A path does not exist or a directory cannot be listed.
+        UserError: a path does not exist or a directory cannot be listed.
     """
     found: set[Path] = set()
     for path in map(Path, paths):
         if path.is_dir():
-            found.update(_images_below(path))
+            below = storage.walk(str(path))
+            found.update(Path(at, name) for at, names in below for name in names if is_image(name))
         elif path.exists():
             found.add(path)
         else:
@@ -92,53 +93,61 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _images_below(directory: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise UserError(
-            f"{error.filename}: cannot list this directory ({error.strerror}); "
-            "change its permissions or leave it out"
-        )
-
-    for folder, _, names in os.walk(directory, onerror=refuse):
-        for name in names:
-            if Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(folder, name)
+def is_image(name: str, extensions: frozenset[str] = EXTENSIONS) -> bool:
+    """Whether a file found in a directory is an image by its name, and no macOS resource fork."""
+    return storage.suffix_of(name) in extensions and not name.startswith("._")
 
 
-def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Reads a whole file that is not too large.
+def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Reads a whole file, local or remote, that is not too large.
 
     Raises:
-      ImageError: "unreadable", "empty_file" or "too_many_bytes".
+        ImageError: "unreadable", "empty_file" or "too_many_bytes".
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe or device could block for ever
+        # A pipe or device could block for ever.
+        if not storage.is_uri(path) and Path(path).exists() and not Path(path).is_file():
             raise ImageError("unreadable", "not a regular file")
-        with path.open("rb") as file:
+        with storage.open_file(os.fspath(path)) as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
         raise ImageError("unreadable", error.strerror or str(error)) from error
+    except ImageError:
+        raise
+    except Exception as error:  # remote storage raises almost anything
+        raise ImageError("unreadable", storage.describe(error)) from error
+    check_size(data, max_bytes)
+    return data
+
+
+def check_size(data: bytes, max_bytes: int) -> None:
+    """Refuses a file without bytes, or with too many.
+
+    Raises:
+        ImageError: "empty_file" or "too_many_bytes".
+    """
     if not data:
         raise ImageError("empty_file", "the file has no bytes")
     if len(data) > max_bytes:
         raise ImageError("too_many_bytes", f"more than {max_bytes:,} bytes")
-    return data
 
 
-def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(
+    source: Path | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Opens an image by its header, without decoding pixels; no file stays open.
 
     Args:
-      source: A file, or its bytes.
-      max_pixels: Largest allowed width x height. Pillow itself refuses more than 178 million.
+        source: a file, or its bytes.
+        max_bytes: largest allowed size of the file.
+        max_pixels: largest allowed width x height. Pillow itself refuses more than 178 million.
 
     Raises:
-      ImageError: The file cannot be read, is no image of a known format, or has too many pixels;
-        or it is HEIC, and pillow-heif is not installed.
+        ImageError: the file cannot be read, is no image of a known format, or is too large; or it
+            is HEIC, and pillow-heif is not installed.
     """
-    data = source if isinstance(source, bytes) else read_bytes(source)
-    if not data:
-        raise ImageError("empty_file", "the file has no bytes")
+    data = source if isinstance(source, bytes) else read_bytes(source, max_bytes=max_bytes)
+    check_size(data, max_bytes)
     is_heic = heic.is_heic(data)
     if is_heic and not heic.register_opener():
         raise ImageError(
@@ -159,7 +168,7 @@ def open_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.I
             ) from error
         raise ImageError("not_an_image", f"no {'/'.join(FORMATS)} image") from error
     except Exception as error:  # Pillow's readers raise almost anything on damaged headers
-        raise ImageError("undecodable", _describe(error)) from error
+        raise ImageError("undecodable", storage.describe(error)) from error
     if image.width * image.height > max_pixels:
         raise ImageError(
             "too_many_pixels", f"{image.width} x {image.height}, more than {max_pixels:,} pixels"
@@ -185,15 +194,15 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
     docstring.
 
     Args:
-      image: From `open_image`.
-      box: Left, upper, right and lower edge of the part; only of images that `can_be_cropped`. It
-        saves copying the rest.
+        image: from `open_image`.
+        box: left, upper, right and lower edge of the part; only of images that `can_be_cropped`. It
+            saves copying the rest.
 
     Returns:
-      uint8 [H, W, 3].
+        uint8 [H, W, 3].
 
     Raises:
-      ImageError: "undecodable" or "unsupported_pixels".
+        ImageError: "undecodable" or "unsupported_pixels".
     """
     try:
         image.load()
@@ -202,7 +211,7 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
     except ImageError:
         raise
     except Exception as error:  # see open_image
-        raise ImageError("undecodable", _describe(error)) from error
+        raise ImageError("undecodable", storage.describe(error)) from error
     return np.ascontiguousarray(pixels)
 
 
@@ -210,10 +219,10 @@ def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.nd
     """Opens and decodes an image: `open_image`, then `to_rgb`.
 
     Returns:
-      uint8 [H, W, 3].
+        uint8 [H, W, 3].
 
     Raises:
-      ImageError: See there.
+        ImageError: see there.
     """
     return to_rgb(open_image(source, max_pixels=max_pixels))
 
@@ -239,11 +248,6 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
     # A table, as arithmetic in a wider type would take many times the image's memory.
     table = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
     return table[grey]
-
-
-def _describe(error: Exception) -> str:
-    """One line for the list of rejected files."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def at_least_one_patch(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines.bursts import group_bursts
+from data_pipelines.bursts import burst_groups
 from data_pipelines.errors import UserError
 from data_pipelines.exif import capture_key, load_exif
 from data_pipelines.images import decode_image, find_images
@@ -41,7 +41,10 @@ def file_groups(paths: Sequence[Path]) -> list[int]:
     """
     files = tqdm(paths, desc="reading EXIF", unit="file", disable=None, leave=False)
     keys = [capture_key(load_exif(path)) for path in files]
-    return group_bursts(keys, range(len(paths)), BURST_GAP_SECONDS)
+    cameras, times = [key.camera for key in keys], [key.seconds for key in keys]
+    digests, gap = [key.digest for key in keys], BURST_GAP_SECONDS
+    groups: list[int] = burst_groups(cameras, times, digests, range(len(keys)), gap).tolist()
+    return groups
 
 
 def open_photos(directory: Path) -> list[ImageSource]:

@@ -1,5 +1,6 @@
 """Splits that never divide a group: the windows of one photo, a burst, a camera."""
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -15,11 +16,10 @@ def split_groups(groups: Sequence[Hashable], fraction: float, seed: int) -> list
 
     Returns:
         For every item whether it is chosen. The fraction is met as nearly as the groups, taken in
-        random order, allow.
+        random order, allow; strictly between 0 and 1, of two or more groups neither side is empty:
+        then the smallest group stands alone on the side that would be.
     """
-    sizes: dict[Hashable, int] = {}
-    for group in groups:
-        sizes[group] = sizes.get(group, 0) + 1
+    sizes = Counter(groups)
     names = sorted(sizes, key=str)
     wanted, chosen, count = fraction * len(groups), set(), 0
     for index in np.random.default_rng(seed).permutation(len(names)):
@@ -27,4 +27,7 @@ def split_groups(groups: Sequence[Hashable], fraction: float, seed: int) -> list
         if abs(count + sizes[name] - wanted) < abs(count - wanted):
             chosen.add(name)
             count += sizes[name]
+    if 0 < fraction < 1 and len(names) > 1 and len(chosen) in (0, len(names)):
+        smallest = min(names, key=lambda name: (sizes[name], str(name)))
+        chosen ^= {smallest}
     return [group in chosen for group in groups]

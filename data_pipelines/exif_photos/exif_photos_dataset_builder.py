@@ -14,17 +14,12 @@ from typing import Any
 import tensorflow_datasets as tfds
 from etils import epath
 
+from data_pipelines.files import write_json
 from data_pipelines.prepare import shards
 from data_pipelines.prepare.engines import Engine, LocalEngine
 from data_pipelines.prepare.options import Options
-from data_pipelines.prepare.run import (
-    DEFAULT_WORKERS,
-    describe,
-    describe_command,
-    find_photos,
-    read_and_plan,
-)
-from data_pipelines.prepare.workspace import Workspace, put_json
+from data_pipelines.prepare.run import Job
+from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import (
     DESCRIPTION,
     PREPARE_FILE,
@@ -67,15 +62,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         options = Options(split_by=self.builder_config.name)
-        sources = [dl_manager.manual_dir]
-        items, sidecars = find_photos(sources, ())
-        command = describe_command(sources, (), items, options)
-        self._workspace.is_finished(command)  # refuses parts of another command
-        plan = read_and_plan(self._workspace, command, items, sidecars, options, self._engine())
+        job = Job.of([dl_manager.manual_dir], self._workspace.out, options)
+        job.workspace.is_finished(job.command)  # refuses parts of another command
+        plan = job.plan(self._engine())
         directory = epath.Path(self.data_dir)
-        describe(self._workspace, command, plan, sidecars, directory)
-        put_json(directory / PREPARE_FILE, command)
-        shards.write_todo(self._workspace, plan.shards)
+        job.describe(plan, directory)
+        write_json(directory / PREPARE_FILE, job.command)
+        shards.write_todo(job.workspace, plan.shards)
         splits: dict[str, list[int]] = {}
         for number, shard in enumerate(plan.shards):
             splits.setdefault(shard.split, []).append(number)
@@ -91,7 +84,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _engine(self) -> Engine:
         if self._beam_options is None:
-            return LocalEngine(DEFAULT_WORKERS)
+            return LocalEngine()
         from data_pipelines.prepare.beam_engine import BeamEngine
 
         return BeamEngine(self._beam_options)
@@ -106,5 +99,5 @@ def _examples(number: int, place: str) -> Iterator[tuple[str, Record]]:
     """Yields the keyed records of a shard."""
     workspace = Workspace(epath.Path(place))
     photos = shards.read_todo(workspace, number)["photos"]
-    for record in shards.records_of_photos(shards.photos_of_shard(workspace, photos)):
+    for record in shards.records_of_shard(workspace, photos):
         yield f"{record['photo']:016x}-{record['x']}-{record['y']}", record

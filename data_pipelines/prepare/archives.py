@@ -14,15 +14,9 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO, Final
 
-from data_pipelines.images import ImageError
-from data_pipelines.prepare.items import (
-    Item,
-    cannot_read,
-    describe,
-    open_file,
-    suffix_of,
-    valid_text,
-)
+from data_pipelines.images import ImageError, is_image
+from data_pipelines.prepare.items import Item
+from data_pipelines.storage import cannot_read, describe, open_file, suffix_of, valid_text
 
 _COMPRESSED: Final = (
     *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".tar.lzma", ".tar.z"),
@@ -40,13 +34,13 @@ def list_archive(path: str, name: str, extensions: frozenset[str]) -> list[Item]
     """Lists the images in an archive.
 
     Args:
-      path: Absolute path or URI.
-      name: Of the archive, for the names of the items.
-      extensions: Of images.
+        path: absolute path or URI.
+        name: of the archive, for the names of the items.
+        extensions: of images.
 
     Raises:
-      ImageError: "unreadable": it is a compressed tar, cannot be read, is cut short, damaged or no
-        archive. The message has the remedy.
+        ImageError: "unreadable": it is a compressed tar, cannot be read, is cut short, damaged or
+            no archive. The message has the remedy.
     """
     if path.lower().endswith(_COMPRESSED):
         raise ImageError(
@@ -68,9 +62,7 @@ def list_archive(path: str, name: str, extensions: frozenset[str]) -> list[Item]
                 count += 1
                 # The name is only shown: nothing is unpacked, so ".." can do no harm.
                 parts = [p for p in re.split(r"[/\\]", member) if p not in ("", ".", "..")]
-                if "__MACOSX" in parts or not parts or parts[-1].startswith("._"):
-                    continue
-                if suffix_of(parts[-1]) in extensions:
+                if parts and "__MACOSX" not in parts and is_image(parts[-1], extensions):
                     shown = valid_text("/".join([name, *parts]))
                     items.append(Item(shown, path, member, offset, size))
         except Exception as error:  # damaged archives raise almost anything
@@ -86,7 +78,7 @@ def read_member(item: Item) -> bytes:
     """Reads one member of an archive; never much more than its `size`.
 
     Raises:
-      Exception: The archive is damaged, was changed or cannot be read.
+        Exception: the archive is damaged, was changed or cannot be read.
     """
     read = _read_zip_member if item.path.lower().endswith(".zip") else _read_tar_member
     data = read(item)
@@ -99,7 +91,7 @@ def _tar_members(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
     """Yields name, offset of the data (-1 if sparse) and size of every regular member.
 
     Raises:
-      Exception: The archive is not whole.
+        Exception: the archive is not whole.
     """
     file.seek(0, os.SEEK_END)
     total = file.tell()
@@ -142,8 +134,8 @@ def _open_zip(
     """Opens an archive for reading by several threads; it is closed when no longer used.
 
     Args:
-      path: Of the archive.
-      process: Id of this process: forked processes would move each other's position in a file.
+        path: of the archive.
+        process: id of this process: forked processes would move each other's position in a file.
     """
     with contextlib.ExitStack() as stack:
         archive = zipfile.ZipFile(stack.enter_context(open_file(path)))

@@ -53,11 +53,11 @@ def beam_engine(runner: str, arguments: Sequence[str]) -> BeamEngine:
     """Returns an engine.
 
     Args:
-      runner: Name of a Beam runner.
-      arguments: Beam's own pipeline options, such as "--direct_num_workers=2".
+        runner: name of a Beam runner.
+        arguments: beam's own pipeline options, such as "--direct_num_workers=2".
 
     Raises:
-      UserError: Beam does not know the runner or an option.
+        UserError: beam does not know the runner or an option.
     """
     options = PipelineOptions([*arguments, f"--runner={runner}"])
     complaint = io.StringIO()

@@ -20,20 +20,20 @@ class Catalogue:
     """The photos that can be used, n of them in the order of the sources, and what was rejected.
 
     Attributes:
-      photo: int64 [n], ids from the image data: equal for duplicates.
-      camera: int32 [n], indices into `cameras`, -1 where neither make nor model is known.
-      seconds: float64 [n], capture times from an arbitrary origin, NaN if unknown.
-      digest: int64 [n], hash of the EXIF block, 0 if there is none.
-      num_windows: int32 [n].
-      size_differs: bool [n], whether EXIF states another pixel size.
-      part: int32 [n], the part on disk that holds the photo.
-      values: By tag name: float64 [n] of a ranked tag, NaN where missing; int32 [n] of a
-        categorical one, indices into `words`, -1 where missing.
-      cameras: Names of camera models.
-      words: By name of a categorical tag, its values.
-      skipped_windows: Windows left out, by reason.
-      rejects: Rejected files by reason.
-      examples: By reason, (name, detail) of the first few rejected files.
+        photo: int64 [n], ids from the image data: equal for duplicates.
+        camera: int32 [n], indices into `cameras`, -1 where neither make nor model is known.
+        seconds: float64 [n], capture times from an arbitrary origin, NaN if unknown.
+        digest: int64 [n], hash of the EXIF block, 0 if there is none.
+        num_windows: int32 [n].
+        size_differs: bool [n], whether EXIF states another pixel size.
+        part: int32 [n], the part on disk that holds the photo.
+        values: by tag name: float64 [n] of a ranked tag, NaN where missing; int32 [n] of a
+            categorical one, indices into `words`, -1 where missing.
+        cameras: names of camera models.
+        words: by name of a categorical tag, its values.
+        skipped_windows: windows left out, by reason.
+        rejects: rejected files by reason.
+        examples: by reason, (name, detail) of the first few rejected files.
     """
 
     photo: np.ndarray
@@ -57,7 +57,7 @@ class Catalogue:
         """Returns the catalogue of some of the photos, with the same rejects.
 
         Args:
-          keep: bool [n] or indices.
+            keep: bool [n] or indices.
         """
         columns = {name: getattr(self, name)[keep] for name in _COLUMNS}
         values = {name: column[keep] for name, column in self.values.items()}
@@ -156,8 +156,8 @@ def count_words(catalogue: Catalogue, keep: np.ndarray) -> dict[str, dict[str, i
     """Counts the values of every categorical tag, by tag name, over some of the photos.
 
     Args:
-      catalogue: Of n photos.
-      keep: bool [n].
+        catalogue: of n photos.
+        keep: bool [n].
     """
     counts = {}
     for name, words in catalogue.words.items():

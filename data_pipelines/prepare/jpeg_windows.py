@@ -54,7 +54,7 @@ def _library() -> Any:
     """Loads the library of the package `turbojpeg`, else the system's.
 
     Raises:
-      UserError: There is neither.
+        UserError: there is neither.
     """
     package = importlib.util.find_spec("turbojpeg")
     # Symbols are found in what the extension module is linked with.
@@ -79,7 +79,7 @@ def check_library() -> None:
     """Checks that windows can be cut.
 
     Raises:
-      UserError: The library is missing; the message says what to do.
+        UserError: the library is missing; the message says what to do.
     """
     _library()
 
@@ -88,11 +88,11 @@ def block_size(data: bytes) -> tuple[int, int] | None:
     """Returns width and height of the coding blocks that a window's corner must be a multiple of.
 
     Args:
-      data: A JPEG file.
+        data: a JPEG file.
 
     Returns:
-      None where windows cannot be moved: the file is not YCbCr (records hold three channels), its
-      chroma sampling is unusual, or the header is damaged (decoding it will say how).
+        None where windows cannot be moved: the file is not YCbCr (records hold three channels), its
+        chroma sampling is unusual, or the header is damaged (decoding it will say how).
     """
     library = _library()
     handle = ctypes.c_void_p(library.tjInitDecompress())
@@ -114,16 +114,16 @@ def cut_windows(data: bytes, corners: Sequence[tuple[int, int]], side: int) -> l
     """Cuts windows in one pass over the file.
 
     Args:
-      data: A JPEG file.
-      corners: (x, y) of each window, multiples of `block_size`, the window inside the photo.
-      side: Of the square windows, in pixels.
+        data: a JPEG file.
+        corners: (x, y) of each window, multiples of `block_size`, the window inside the photo.
+        side: of the square windows, in pixels.
 
     Returns:
-      A JPEG file for each window, without any metadata.
+        A JPEG file for each window, without any metadata.
 
     Raises:
-      ImageError: "undecodable", also where the file only ends early or some of its data is wrong;
-        or "out_of_memory".
+        ImageError: "undecodable", also where the file only ends early or some of its data is wrong;
+            or "out_of_memory".
     """
     windows, warning = _transform(data, corners, side, _LIMIT_SCANS | _STOP_ON_WARNING)
     if not warning:

@@ -29,12 +29,12 @@ class Rule:
     punctuation or none, and a number may follow: "Capture One" is found in "CaptureOne_23".
 
     Attributes:
-      kind: What the source is, for people.
-      fields: EXIF fields that are searched.
-      names: What they are searched for.
-      whole: The field must be a name and nothing else but a version number after it. For names
-        that are common words.
-      make: Canonical maker that the file must name, if not empty.
+        kind: what the source is, for people.
+        fields: EXIF fields that are searched.
+        names: what they are searched for.
+        whole: the field must be a name and nothing else but a version number after it. For names
+            that are common words.
+        make: canonical maker that the file must name, if not empty.
     """
 
     kind: str
@@ -183,11 +183,11 @@ def not_a_camera(raw: RawExif) -> str | None:
     """Says why a file is not a photo as a camera wrote it, None if nothing tells so.
 
     Args:
-      raw: Raw values by EXIF name; Software, Make, Model and FileSource are looked at.
+        raw: raw values by EXIF name; Software, Make, Model and FileSource are looked at.
 
     Returns:
-      One line for people, "Software: Adobe Photoshop" or the like. It has the rule's words, never
-      the file's.
+        One line for people, "Software: Adobe Photoshop" or the like. It has the rule's words, never
+        the file's.
     """
     source = to_number(raw.get("FileSource"))
     if source in _FILE_SOURCES:
@@ -202,9 +202,9 @@ def pixel_size_differs(raw: RawExif, width: int, height: int) -> bool:
     if EXIF states no size, or none that is plausible.
 
     Args:
-      raw: Raw values by EXIF name; PixelXDimension and PixelYDimension are looked at.
-      width: Of the stored pixels.
-      height: Of the stored pixels.
+        raw: raw values by EXIF name; PixelXDimension and PixelYDimension are looked at.
+        width: of the stored pixels.
+        height: of the stored pixels.
     """
     stated = [to_number(raw.get(field)) for field in ("PixelXDimension", "PixelYDimension")]
     sides = [side for side in stated if side is not None and 1 <= side <= MAX_SIDE]

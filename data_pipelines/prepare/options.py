@@ -1,6 +1,13 @@
-"""Everything that decides the content of the records."""
+"""Everything that decides the content of the records, and how the command line asks for it.
 
+A field of `Options` is the only place that declares an option: its default, what it may be, its
+flag and the help of that. The flag of `min_side` is --min-side.
+"""
+
+import argparse
 import dataclasses
+import math
+import typing
 from typing import Any, Final, Literal
 
 from data_pipelines.errors import UserError
@@ -39,79 +46,95 @@ REASONS: Final[dict[str, str]] = {
 """Every reason for rejecting a file, and what it means."""
 
 
-PLANNING: Final = (
-    "validation_fraction",
-    "split_by",
-    "burst_seconds",
-    "min_count",
-    "max_classes",
-)
-"""Options that matter only after all photos were read."""
+def _option(default: Any, help: str, **facts: Any) -> Any:
+    """Declares a field of `Options`.
+
+    Args:
+        default: its value if not given; None also means that None is allowed.
+        help: of its flag; the default is added unless it is told.
+        facts: `least` and `below`, the bounds of a number (by default from 1 up); `heading` of the
+            first of a group of flags; `planning`, whether it matters only after all photos were
+            read; `also`, another spelling of the flag.
+    """
+    help = help if "(default: " in help else f"{help} (default: %(default)s)"
+    return dataclasses.field(default=default, metadata={"help": help, **facts})
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What decides the content of the records.
+    """What decides the content of the records. `reject`: which of `SWITCHES` reject a photo."""
 
-    Attributes:
-      windows_per_photo: Windows of 256x256 cut from a photo, at most.
-      encoding: "dct": windows of JPEG photos keep the original's DCT blocks, others are PNG;
-        "pixels": all are decoded and stored as PNG.
-      reject: Which of `SWITCHES` reject a photo.
-      min_side: Photos with a shorter side are rejected; at least a window's.
-      max_bytes: Larger files are rejected.
-      max_pixels: Photos with more are rejected before they are decoded.
-      seconds_per_file: A file that takes longer is rejected.
-      memory_per_file: Mebibytes that the process that reads a file may take up.
-      focal_length: "actual" millimetres, or those of the "35mm" equivalent.
-      validation_fraction: About this fraction of the photos is held out, in [0, 1).
-      split_by: "photo": a photo's windows and its burst stay on one side; "camera": all photos of a
-        camera model do.
-      burst_seconds: Photos of one camera with no larger gap between them are one burst.
-      min_count: Makes and models of fewer training photos are "other".
-      max_classes: Makes, and models, that get a class besides "other"; None: 6 and 5, the published
-        numbers.
-      seed: Of the choice of windows and of the split.
-    """
-
-    windows_per_photo: int = 4
-    encoding: Literal["dct", "pixels"] = "dct"
     reject: tuple[str, ...] = tuple(sorted(name for name, row in SWITCHES.items() if row[0]))
-    min_side: int = WINDOW
-    max_bytes: int = MAX_BYTES
-    max_pixels: int = MAX_PIXELS
-    seconds_per_file: float = 60.0
-    memory_per_file: int = 4096
-    focal_length: Literal["actual", "35mm"] = "actual"
-    validation_fraction: float = 0.1
-    split_by: Literal["photo", "camera"] = "photo"
-    burst_seconds: float = 60.0
-    min_count: int = 1
-    max_classes: int | None = None
-    seed: int = 0
+
+    min_side: int = _option(
+        WINDOW, "reject photos with a shorter side in pixels", least=WINDOW, heading="which photos"
+    )
+    max_pixels: int = _option(MAX_PIXELS, "reject photos with more pixels, before decoding them")
+    max_bytes: int = _option(MAX_BYTES, "reject larger files")
+    seconds_per_file: float = _option(60.0, "reject files that take longer", least=0.001)
+    memory_per_file: int = _option(
+        4096, "reject files whose reader needs more memory (default: %(default)s MiB)", least=256
+    )
+
+    windows_per_photo: int = _option(
+        4,
+        "windows cut from a photo, at most (default: %(default)s); they do not overlap, and flat, "
+        "black or clipped ones are skipped and counted",
+        heading="what is stored of them",
+    )
+    encoding: Literal["dct", "pixels"] = _option(
+        "dct",
+        "dct: windows of JPEG photos keep their DCT blocks, quickest and smallest; pixels: all are "
+        "decoded and stored as PNG",
+    )
+    focal_length: Literal["actual", "35mm"] = _option(
+        "actual", "millimetres of the lens, or of its 35 mm equivalent"
+    )
+    max_classes: int | None = _option(
+        None,
+        "makes, and models, that get a class besides 'other' (default: 6 makes, 5 models)",
+        planning=True,
+    )
+    min_count: int = _option(
+        1, "makes and models of fewer training photos are 'other'", planning=True
+    )
+
+    validation_fraction: float = _option(
+        0.1,
+        "about this fraction of the photos",
+        least=0,
+        below=1,
+        planning=True,
+        heading="what is held out for validation",
+    )
+    split_by: Literal["photo", "camera"] = _option(
+        "photo",
+        "what is never on both sides of the split: a photo and its burst, or a whole camera model, "
+        "which tells how well learning carries over to new cameras",
+        planning=True,
+        also="--split_by",
+    )
+    burst_seconds: float = _option(
+        60.0,
+        "photos of one camera that follow each other within this time are one burst",
+        least=0,
+        planning=True,
+    )
+    seed: int = _option(0, "of the choice of windows and of the split", least=0)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.reject) - SWITCHES.keys())
-        checks = {
-            "windows_per_photo": (self.windows_per_photo >= 1, "at least 1"),
-            "encoding": (self.encoding in ("dct", "pixels"), "dct or pixels"),
-            "reject": (not unknown, f"among {', '.join(SWITCHES)}"),
-            "min_side": (self.min_side >= WINDOW, f"at least {WINDOW}, a window's side"),
-            "max_bytes": (self.max_bytes >= 1, "at least 1"),
-            "max_pixels": (self.max_pixels >= 1, "at least 1"),
-            "seconds_per_file": (self.seconds_per_file > 0, "above 0"),
-            "memory_per_file": (self.memory_per_file >= 256, "at least 256 (MiB)"),
-            "focal_length": (self.focal_length in ("actual", "35mm"), "actual or 35mm"),
-            "validation_fraction": (0 <= self.validation_fraction < 1, "from 0 to below 1"),
-            "split_by": (self.split_by in ("photo", "camera"), "photo or camera"),
-            "burst_seconds": (self.burst_seconds >= 0, "0 or more"),
-            "min_count": (self.min_count >= 1, "at least 1"),
-            "max_classes": (self.max_classes is None or self.max_classes >= 1, "at least 1"),
-            "seed": (self.seed >= 0, "0 or more"),
-        }
-        for name, (valid, allowed) in checks.items():
+        if set(self.reject) - SWITCHES.keys():
+            raise UserError(f"reject: {self.reject!r} is not among {', '.join(SWITCHES)}")
+        for field in _declared():
+            value, words = getattr(self, field.name), _words(field)
+            least, below = field.metadata.get("least", 1), field.metadata.get("below", math.inf)
+            allowed = f"at least {least}" + (f" and below {below}" if below < math.inf else "")
+            if words:
+                valid, allowed = value in words, " or ".join(words)
+            else:
+                valid = least <= value < below if value is not None else field.default is None
             if not valid:
-                raise UserError(f"{name}: {getattr(self, name)!r} is not {allowed}")
+                raise UserError(f"{field.name}: {value!r} is not {allowed}")
 
     def to_json(self) -> dict[str, Any]:
         """Returns the options as plain values for a JSON file."""
@@ -121,3 +144,59 @@ class Options:
     def from_json(cls, obj: dict[str, Any]) -> "Options":
         """Reads what `to_json` wrote."""
         return cls(**{**obj, "reject": tuple(obj["reject"])})
+
+
+def _declared() -> list[dataclasses.Field[Any]]:
+    """The options with a flag of their own."""
+    return [field for field in dataclasses.fields(Options) if field.metadata]
+
+
+def _words(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """The words that an option may be; empty for numbers."""
+    kind = typing.get_type_hints(Options)[field.name]
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+PLANNING: Final = tuple(field.name for field in _declared() if field.metadata.get("planning"))
+"""Options that matter only after all photos were read."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags of all options; `options_of` reads what they were given."""
+    switched = ", ".join(name for name, (default, _) in SWITCHES.items() if default)
+    group = parser.add_argument_group("for which reasons photos are rejected")
+    for flag, help in (
+        ("--accept", f"do not reject for this reason, see below (rejected: {switched})"),
+        ("--reject", "reject for this reason too"),
+    ):
+        group.add_argument(
+            flag,
+            action="append",
+            default=[],
+            choices=sorted(SWITCHES),
+            help=f"{help}; may be repeated",
+        )
+    for field in _declared():
+        declared, words = field.metadata, _words(field)
+        if "heading" in declared:
+            group = parser.add_argument_group(declared["heading"])
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            *filter(None, [declared.get("also")]),
+            type=str if words else float if isinstance(field.default, float) else int,
+            choices=words or None,
+            default=field.default,
+            metavar=None if words else "S" if "seconds" in field.name else "N",
+            help=declared["help"],
+        )
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """Reads the options from what the flags of `add_flags` were given.
+
+    Raises:
+        UserError: one is out of its range.
+    """
+    reject = (set(Options().reject) | set(args.reject)) - set(args.accept)
+    given = {field.name: getattr(args, field.name) for field in _declared()}
+    return Options(reject=tuple(sorted(reject)), **given)

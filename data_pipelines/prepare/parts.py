@@ -7,21 +7,25 @@ and, written last, `000012.rows`: a line of JSON for every file, a photo or a re
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from etils import epath
 
+from data_pipelines.files import write_bytes, write_text
 from data_pipelines.prepare.isolation import GuardedReader
 from data_pipelines.prepare.items import Item
-from data_pipelines.prepare.reader import Photo, photo_to_json
+from data_pipelines.prepare.reader import (
+    PreparedPhoto,
+    Reject,
+    from_row,
+    size_of_windows,
+    to_row,
+)
 from data_pipelines.prepare.sidecars import Entry
-from data_pipelines.prepare.workspace import put, put_json
 
 _MOST_FILES: Final = 128
 _FEWEST_FILES: Final = 2
 _PARTS: Final = 64
-
-Row = dict[str, Any]
 
 
 def part_size(num_files: int) -> int:
@@ -46,42 +50,42 @@ def write_todo(directory: epath.Path, items: Sequence[Item], sidecars: Mapping[s
         for item in items[index * size : (index + 1) * size]:
             entry = sidecars.get(item.name)
             rows.append([dataclasses.asdict(item), entry and dataclasses.asdict(entry)])
-        put_json(_path(directory, index, "todo"), rows)
+        write_text(_path(directory, index, "todo"), json.dumps(rows))
 
 
-def read_todo(
-    directory: epath.Path, index: int
-) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Reads which files belong to a part: fields of each `Item`, and of its `Entry` if any."""
-    return [tuple(row) for row in json.loads(_path(directory, index, "todo").read_text())]
+def read_todo(directory: epath.Path, index: int) -> list[tuple[Item, Entry | None]]:
+    """Reads which files belong to a part, each with what a sidecar says of it."""
+    rows = json.loads(_path(directory, index, "todo").read_text())
+    return [(Item(**item), Entry(**entry) if entry else None) for item, entry in rows]
 
 
 def is_done(directory: epath.Path, index: int) -> bool:
     """Returns whether a part is there."""
-    return _path(directory, index, "rows").exists()
+    return bool(_path(directory, index, "rows").exists())
 
 
 def make_part(directory: epath.Path, index: int, reader: GuardedReader) -> Iterator[int]:
     """Reads the files of a part and writes it; yields 1 after every file, for a progress bar."""
-    rows: list[Row] = []
+    rows: list[str] = []
     windows: list[bytes] = []
     for item, entry in read_todo(directory, index):
-        result = reader.read(Item(**item), Entry(**entry) if entry else None)
-        if isinstance(result, Photo):
-            rows.append({"name": item["name"], "photo": photo_to_json(result)})
+        result = reader.read(item, entry)
+        rows.append(json.dumps({"name": item.name, **to_row(result)}) + "\n")
+        if isinstance(result, PreparedPhoto):
             windows += result.windows
-        else:
-            rows.append({"name": item["name"], "reject": dataclasses.asdict(result)})
         yield 1
-    put(_path(directory, index, "windows"), b"".join(windows))
-    put(_path(directory, index, "rows"), b"".join(json.dumps(r).encode() + b"\n" for r in rows))
+    write_bytes(_path(directory, index, "windows"), b"".join(windows))
+    write_text(_path(directory, index, "rows"), "".join(rows))
 
 
-def read_rows(directory: epath.Path, index: int) -> list[Row]:
-    """Reads {"name": ..., "photo": ...} or {"name": ..., "reject": ...} of every file of a part."""
-    return [json.loads(line) for line in _path(directory, index, "rows").read_text().splitlines()]
-
-
-def read_windows(directory: epath.Path, index: int) -> bytes:
-    """Reads the windows of all photos of a part, one after the other."""
-    return _path(directory, index, "windows").read_bytes()
+def read_part(
+    directory: epath.Path, index: int, *, with_windows: bool = False
+) -> Iterator[tuple[str, PreparedPhoto | Reject]]:
+    """Yields name and result of every file of a part; without their bytes, windows are empty."""
+    path = _path(directory, index, "windows")
+    windows, start = memoryview(path.read_bytes() if with_windows else b""), 0
+    for line in _path(directory, index, "rows").read_text().splitlines():
+        row = json.loads(line)
+        end = start + size_of_windows(row)
+        yield row["name"], from_row(row, windows[start:end])
+        start = end

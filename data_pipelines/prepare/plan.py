@@ -8,11 +8,13 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from data_pipelines.bursts import burst_groups, hold_out, linked
+from data_pipelines.bursts import burst_groups, linked
 from data_pipelines.errors import UserError
 from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder, count_words
 from data_pipelines.prepare.options import Options
-from data_pipelines.prepare.parts import read_rows
+from data_pipelines.prepare.parts import read_part
+from data_pipelines.prepare.reader import Reject
+from data_pipelines.splits import split_groups
 from data_pipelines.targets import Target, build_targets_from_counts, coded_targets
 
 WINDOWS_PER_SHARD: Final = 4096  # about 100 MB
@@ -24,10 +26,10 @@ class Shard:
     """A shard to be written.
 
     Attributes:
-      split: "train" or "validation".
-      index: Of the shard within its split.
-      num_shards: Of the split.
-      photos: int [p, 3]: part, number among the part's photos, and group of each photo.
+        split: "train" or "validation".
+        index: of the shard within its split.
+        num_shards: of the split.
+        photos: int [p, 3]: part, number among the part's photos, and group of each photo.
     """
 
     split: str
@@ -41,12 +43,12 @@ class Plan:
     """What was decided.
 
     Attributes:
-      catalogue: The n photos that go into the records.
-      group: int64 [n], id of each photo's burst.
-      heldout: bool [n], whether it is in the validation split.
-      duplicates: Ids of photos that are there more than once.
-      targets: What can be learned, with classes from the training photos.
-      shards: Every photo once, in the order of the sources.
+        catalogue: the n photos that go into the records.
+        group: int64 [n], id of each photo's burst.
+        heldout: bool [n], whether it is in the validation split.
+        duplicates: ids of photos that are there more than once.
+        targets: what can be learned, with classes from the training photos.
+        shards: every photo once, in the order of the sources.
     """
 
     catalogue: Catalogue
@@ -61,24 +63,20 @@ def load_catalogue(directory: epath.Path, num_parts: int) -> Catalogue:
     """Gathers what is known of all photos from the parts."""
     builder = CatalogueBuilder()
     for part in tqdm(range(num_parts), "gathering", unit="part", disable=None, leave=False):
-        for row in read_rows(directory, part):
-            if "reject" in row:
-                reject = row["reject"]
-                builder.add_reject(
-                    reject["reason"], row["name"], reject["detail"], reject["skipped"]
-                )
+        for name, result in read_part(directory, part):
+            if isinstance(result, Reject):
+                builder.add_reject(result.reason, name, result.detail, result.skipped)
                 continue
-            photo = row["photo"]
             builder.add_photo(
-                photo=photo["photo"],
-                camera=photo["camera"],
-                seconds=photo["seconds"],
-                digest=photo["digest"],
-                num_windows=len(photo["windows"]),
-                size_differs=photo["size_differs"],
+                photo=result.photo,
+                camera=result.camera,
+                seconds=result.seconds,
+                digest=result.digest,
+                num_windows=len(result.windows),
+                size_differs=result.size_differs,
                 part=part,
-                values=photo["values"],
-                skipped_windows=photo["skipped"],
+                values=result.values,
+                skipped_windows=result.skipped,
             )
     return builder.build()
 
@@ -87,12 +85,12 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
     """Decides what goes where.
 
     Args:
-      catalogue: Of at least one photo.
-      options: How.
-      coded: Whether tag values are imported class ids.
+        catalogue: of at least one photo.
+        options: how.
+        coded: whether tag values are imported class ids.
 
     Raises:
-      UserError: Nothing can be held out, or there is nothing to learn from.
+        UserError: nothing can be held out, or there is nothing to learn from.
     """
     rows = np.arange(len(catalogue)) - np.searchsorted(catalogue.part, catalogue.part)
     duplicates: frozenset[int] = frozenset()
@@ -111,7 +109,7 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
     by_camera = options.split_by == "camera"
     # Copies of an image that name different cameras tie these together; unknown ones are number 0.
     units = linked(catalogue.camera + 1, group) if by_camera else group
-    heldout = np.array(hold_out(units.tolist(), options.validation_fraction, options.seed))
+    heldout = np.array(split_groups(units.tolist(), options.validation_fraction, options.seed))
     if options.validation_fraction and not heldout.any():
         raise UserError(
             f"all {len(catalogue)} photos are {_ONE_UNIT[options.split_by]}, so none can be held "

@@ -7,12 +7,11 @@ Windows are cut at multiples of the coding blocks, so that each begins where a b
 """
 
 import dataclasses
-import functools
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
@@ -36,15 +35,19 @@ _TRIES: Final = 2
 # Level 1 is within 10% of the size of the default level 6 at a quarter of its time.
 _PNG_COMPRESSION: Final = 1
 
+Corner = tuple[int, int]
+Cut = Callable[[Sequence[Corner]], Iterable[tuple[np.ndarray, bytes | None]]]
+"""Corners -> for each window its pixels, and its file if that is there already."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Reject:
     """A file that is not used.
 
     Attributes:
-      reason: One of `options.REASONS`.
-      detail: One line for people.
-      skipped: Windows that were looked at in vain, by reason.
+        reason: one of `options.REASONS`.
+        detail: one line for people.
+        skipped: windows that were looked at in vain, by reason.
     """
 
     reason: str
@@ -53,22 +56,22 @@ class Reject:
 
 
 @dataclasses.dataclass(frozen=True)
-class Photo:
+class PreparedPhoto:
     """A photo that can be used.
 
     Attributes:
-      photo: Id, from the image data without metadata: the same for copies of an image.
-      camera: Canonical make and model, empty if unknown. This, the time and the digest find bursts
-        and are never stored in records.
-      seconds: Capture time from an arbitrary origin, None if unknown.
-      digest: Hash of the EXIF block, 0 if there is none.
-      values: Valid tag values by name.
-      width: Of the stored pixels.
-      height: Of the stored pixels.
-      size_differs: Whether EXIF states another size.
-      corners: (x, y) of each window, in raster order.
-      windows: The files, JPEG or PNG.
-      skipped: Windows that were skipped, by reason.
+        photo: id, from the image data without metadata: the same for copies of an image.
+        camera: canonical make and model, empty if unknown. This, the time and the digest find
+            bursts and are never stored in records.
+        seconds: capture time from an arbitrary origin, None if unknown.
+        digest: hash of the EXIF block, 0 if there is none.
+        values: valid tag values by name.
+        width: of the stored pixels.
+        height: of the stored pixels.
+        size_differs: whether EXIF states another size.
+        corners: (x, y) of each window, in raster order.
+        windows: the files, JPEG or PNG.
+        skipped: windows that were skipped, by reason.
     """
 
     photo: int
@@ -86,14 +89,14 @@ class Photo:
 
 def read_photo(
     data: bytes, options: Options, *, name: str = "", sidecar: Entry | None = None
-) -> Photo | Reject:
+) -> PreparedPhoto | Reject:
     """Reads a photo and cuts its windows; never raises on a bad file.
 
     Args:
-      data: The file.
-      options: Which photos, which windows.
-      name: Of the file; only released tensors (.pkl) are told by it.
-      sidecar: What another file says of the photo; used where the file itself has no usable EXIF.
+        data: the file.
+        options: which photos, which windows.
+        name: of the file; only released tensors (.pkl) are told by it.
+        sidecar: what another file says of the photo; used where the file itself has no usable EXIF.
     """
     try:
         return _read(data, options, name, sidecar)
@@ -104,15 +107,15 @@ def read_photo(
         return Reject("out_of_memory", f"more than {options.memory_per_file} MiB needed")
 
 
-def _read(data: bytes, options: Options, name: str, sidecar: Entry | None) -> Photo | Reject:
-    if sidecar is not None and sidecar.coded is not None:
-        tensor = name.endswith(TENSOR_SUFFIX)
-        image = Image.fromarray(read_tensor(data)) if tensor else _open(data, options)
-        values, exif = coded_values(sidecar.coded), Exif({})
+def _read(
+    data: bytes, options: Options, name: str, sidecar: Entry | None
+) -> PreparedPhoto | Reject:
+    coded = None if sidecar is None else sidecar.coded
+    if coded is not None and name.endswith(TENSOR_SUFFIX):
+        image = Image.fromarray(read_tensor(data))
     else:
-        image = _open(data, options)
-        exif = _with_sidecar(exif_of_image(image), sidecar)
-        values = parse_tags(exif.raw, focal_length=options.focal_length)
+        image = open_image(data, max_bytes=options.max_bytes, max_pixels=options.max_pixels)
+    exif, values = _described(image, options, sidecar)
     if min(image.size) < options.min_side:
         size = f"{image.width} x {image.height} pixels"
         return Reject("too_small", f"{size}, at least {options.min_side} a side are wanted")
@@ -121,21 +124,22 @@ def _read(data: bytes, options: Options, name: str, sidecar: Entry | None) -> Ph
         if reason in options.reject:
             return Reject(reason, detail)
     photo = content_id(data)
-    cut = _cutter(data, image, options)
+    (width, height), align, cut = _cutter(data, image, options)
     rng = np.random.default_rng([options.seed, photo])
-    windows, skipped = _usable_windows(cut, options.windows_per_photo, rng)
+    corners = choose_windows(width, height, _TRIES * options.windows_per_photo, rng, align=align)
+    windows, skipped = _usable_windows(corners, cut, options.windows_per_photo)
     if not windows:
         counts = ", ".join(f"{count} {problem}" for problem, count in skipped.items())
         return Reject("no_usable_window", f"windows that were tried: {counts}", skipped)
-    key = capture_key(exif)
-    return Photo(
+    key = capture_key(exif, {} if coded is not None else values)
+    return PreparedPhoto(
         photo=photo,
         camera=key.camera,
         seconds=key.seconds,
         digest=int(key.digest[:16], 16) >> 1 if key.digest else 0,
         values=values,
-        width=cut.width,
-        height=cut.height,
+        width=width,
+        height=height,
         size_differs=size_differs,
         corners=tuple(windows),
         windows=tuple(windows.values()),
@@ -143,17 +147,18 @@ def _read(data: bytes, options: Options, name: str, sidecar: Entry | None) -> Ph
     )
 
 
-def _open(data: bytes, options: Options) -> Image.Image:
-    if len(data) > options.max_bytes:
-        raise ImageError("too_many_bytes", f"more than {options.max_bytes:,} bytes")
-    return open_image(data, max_pixels=options.max_pixels)
-
-
-def _with_sidecar(exif: Exif, sidecar: Entry | None) -> Exif:
-    """Completes EXIF that has no usable value from a sidecar."""
-    if sidecar is None or parse_tags(exif.raw):
-        return exif
-    return Exif({**sidecar.raw, **exif.raw}, exif.digest)
+def _described(
+    image: Image.Image, options: Options, sidecar: Entry | None
+) -> tuple[Exif, dict[str, str | float]]:
+    """EXIF and tag values of a photo; a sidecar completes EXIF that has no usable value."""
+    if sidecar is not None and sidecar.coded is not None:
+        return Exif({}), coded_values(sidecar.coded)
+    exif = exif_of_image(image)
+    values = parse_tags(exif.raw, focal_length=options.focal_length)
+    if sidecar is not None and not values:
+        exif = Exif({**sidecar.raw, **exif.raw}, exif.digest)
+        values = parse_tags(exif.raw, focal_length=options.focal_length)
+    return exif, values
 
 
 def _objections(
@@ -199,75 +204,47 @@ def _without_metadata(data: memoryview) -> Iterator[memoryview]:
     yield data[position:]
 
 
-class _Cutter(NamedTuple):
-    """How windows of a photo are cut.
+def _cutter(data: bytes, image: Image.Image, options: Options) -> tuple[Corner, Corner, Cut]:
+    """Decides between moving the DCT blocks of a JPEG file and decoding.
 
-    Attributes:
-      width: Of the stored pixels.
-      height: Of the stored pixels.
-      align: x and y of corners are multiples of these.
-      cut: Corners -> for each window its pixels, and its file if that is there already.
+    Returns:
+        Width and height of the stored pixels; what x and y of corners are multiples of; the cut.
     """
-
-    width: int
-    height: int
-    align: tuple[int, int]
-    cut: Callable[
-        [Sequence[tuple[int, int]]],
-        Iterator[tuple[np.ndarray, bytes | None]],
-    ]
-
-
-def _cutter(data: bytes, image: Image.Image, options: Options) -> _Cutter:
-    """Decides between moving the DCT blocks of a JPEG file and decoding."""
     block = block_size(data) if options.encoding == "dct" and image.format == "JPEG" else None
     if block is not None:
         align = (max(ALIGNMENT, block[0]), max(ALIGNMENT, block[1]))
-        return _Cutter(*image.size, align, functools.partial(_transplanted, data))
+        return image.size, align, lambda corners: _transplanted(data, corners)
     align = (ALIGNMENT, ALIGNMENT)
     if can_be_cropped(image):
-        return _Cutter(*image.size, align, functools.partial(_cropped, image))
+        return image.size, align, lambda corners: _decoded(image, corners)
     pixels = to_rgb(image)  # not always of the size that the header says: containers turn images
-    height, width = pixels.shape[:2]
-    return _Cutter(width, height, align, functools.partial(_sliced, pixels))
+    whole = Image.fromarray(pixels)
+    return whole.size, align, lambda corners: _decoded(whole, corners)
 
 
-def _transplanted(
-    data: bytes, corners: Sequence[tuple[int, int]]
-) -> Iterator[tuple[np.ndarray, bytes | None]]:
+def _transplanted(data: bytes, corners: Sequence[Corner]) -> Iterator[tuple[np.ndarray, bytes]]:
     for window in cut_windows(data, corners, WINDOW):
         with Image.open(io.BytesIO(window), formats=("JPEG",)) as decoded:
             yield np.asarray(decoded), window
 
 
-def _cropped(
-    image: Image.Image, corners: Sequence[tuple[int, int]]
-) -> Iterator[tuple[np.ndarray, bytes | None]]:
+def _decoded(image: Image.Image, corners: Sequence[Corner]) -> Iterator[tuple[np.ndarray, None]]:
     for x, y in corners:
         yield to_rgb(image, (x, y, x + WINDOW, y + WINDOW)), None
 
 
-def _sliced(
-    pixels: np.ndarray, corners: Sequence[tuple[int, int]]
-) -> Iterator[tuple[np.ndarray, bytes | None]]:
-    for x, y in corners:
-        yield pixels[y : y + WINDOW, x : x + WINDOW], None
-
-
 def _usable_windows(
-    cutter: _Cutter, count: int, rng: np.random.Generator
-) -> tuple[dict[tuple[int, int], bytes], dict[str, int]]:
+    corners: Sequence[Corner], cut: Cut, count: int
+) -> tuple[dict[Corner, bytes], dict[str, int]]:
     """Cuts windows until enough can be used.
 
     Returns:
-      Files of the windows by corner, in raster order, and how many were skipped by reason.
+        Files of the windows by corner, in raster order, and how many were skipped by reason.
     """
-    corners = choose_windows(cutter.width, cutter.height, _TRIES * count, rng, align=cutter.align)
     skipped: Counter[str] = Counter()
-    usable: dict[tuple[int, int], bytes] = {}
-    for corner, (pixels, window) in zip(corners, cutter.cut(corners), strict=True):
-        problem = window_problem(pixels)
-        if problem:
+    usable: dict[Corner, bytes] = {}
+    for corner, (pixels, window) in zip(corners, cut(corners), strict=True):
+        if problem := window_problem(pixels):
             skipped[problem] += 1
             continue
         usable[corner] = window if window is not None else _encode_png(pixels)
@@ -289,14 +266,14 @@ def choose_windows(
     The windows are cells of a grid that is shifted at random, as far as no row or column is lost.
 
     Args:
-      width: Of the photo, at least `WINDOW`.
-      height: Of the photo, at least `WINDOW`.
-      count: At most so many; fewer if no more fit.
-      rng: Random numbers.
-      align: x and y of corners are multiples of these divisors of `WINDOW`.
+        width: of the photo, at least `WINDOW`.
+        height: of the photo, at least `WINDOW`.
+        count: at most so many; fewer if no more fit.
+        rng: random numbers.
+        align: x and y of corners are multiples of these divisors of `WINDOW`.
 
     Returns:
-      (x, y) of each window's top left pixel, in random order.
+        (x, y) of each window's top left pixel, in random order.
     """
     columns, rows = width // WINDOW, height // WINDOW
     left = align[0] * int(rng.integers((width % WINDOW) // align[0] + 1))
@@ -314,17 +291,26 @@ def _encode_png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def photo_to_json(photo: Photo) -> dict[str, Any]:
-    """Returns everything but the windows' bytes, for a JSON file; of the windows, their sizes."""
-    row = {f.name: getattr(photo, f.name) for f in dataclasses.fields(photo)}
-    return {**row, "windows": [len(window) for window in photo.windows]}
+def to_row(result: PreparedPhoto | Reject) -> dict[str, Any]:
+    """Returns everything but the windows' bytes, for JSON; of the windows, their sizes."""
+    row = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    if isinstance(result, Reject):
+        return {"reject": row}
+    return {"photo": {**row, "windows": [len(window) for window in result.windows]}}
 
 
-def photo_from_json(row: Mapping[str, Any], data: bytes | memoryview) -> Photo:
-    """Reads what `photo_to_json` wrote, given the bytes of all windows one after the other."""
-    windows, start = [], 0
-    for size in row["windows"]:
-        windows.append(bytes(data[start : start + size]))
+def from_row(row: Mapping[str, Any], windows: bytes | memoryview) -> PreparedPhoto | Reject:
+    """Reads what `to_row` wrote, given the bytes of the photo's windows one after the other."""
+    if "reject" in row:
+        return Reject(**row["reject"])
+    photo, start, files = row["photo"], 0, []
+    for size in photo["windows"]:
+        files.append(bytes(windows[start : start + size]))
         start += size
-    corners = tuple((x, y) for x, y in row["corners"])
-    return Photo(**{**row, "corners": corners, "windows": tuple(windows)})
+    corners = tuple((x, y) for x, y in photo["corners"])
+    return PreparedPhoto(**{**photo, "corners": corners, "windows": tuple(files)})
+
+
+def size_of_windows(row: Mapping[str, Any]) -> int:
+    """Bytes of all windows of a row."""
+    return sum(row.get("photo", {}).get("windows", ()))

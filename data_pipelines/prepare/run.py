@@ -6,17 +6,19 @@ interruption the same command goes on with what is missing. See `data_pipelines.
 """
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from etils import epath
 
 from data_pipelines.errors import UserError
+from data_pipelines.files import write_json
 from data_pipelines.images import EXTENSIONS
 from data_pipelines.prepare import parts, shards
 from data_pipelines.prepare.catalogue import Catalogue
@@ -25,15 +27,16 @@ from data_pipelines.prepare.items import Item
 from data_pipelines.prepare.jpeg_windows import check_library
 from data_pipelines.prepare.options import PLANNING, Options
 from data_pipelines.prepare.plan import Plan, load_catalogue, make_plan
+from data_pipelines.prepare.reader import Reject
 from data_pipelines.prepare.report.tag_report import REPORT_FILE, Report, build_report, load_report
 from data_pipelines.prepare.sidecars import Entry, Sidecars, load_sidecars
 from data_pipelines.prepare.sidecars.sdaie import TENSOR_SUFFIX
 from data_pipelines.prepare.sources import find_items
-from data_pipelines.prepare.workspace import Workspace, put_json, putting
+from data_pipelines.prepare.workspace import Workspace, putting
 from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE
+from data_pipelines.storage import is_uri
 from data_pipelines.targets import RELEASED, targets_to_json
 
-DEFAULT_WORKERS: Final = os.cpu_count() or 1
 REJECTS_FILE: Final = "rejects.jsonl"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 PathLike = str | os.PathLike[str]
@@ -54,101 +57,170 @@ def prepare(
     Files of photos are never changed.
 
     Args:
-      sources: Directories, searched recursively; single files; glob patterns; text files of paths;
-        `.tar` and `.zip` archives. Local, or gs:// URIs.
-      out: Directory to make, local or a gs:// URI. What the same call left unfinished there is
-        continued; what it finished is left as it is.
-      options: See `Options`.
-      sidecars: Files or directories with EXIF for photos that carry none.
-      workers: Processes that read photos; by default one for each CPU core. No effect on the
-        result.
-      runner: Name of an Apache Beam runner to use instead of processes. No effect on the result.
-      beam_arguments: Options of Beam's own.
+        sources: directories, searched recursively; single files; glob patterns; text files of
+            paths; `.tar` and `.zip` archives. Local, or gs:// URIs.
+        out: directory to make, local or a gs:// URI. What the same call left unfinished there is
+            continued; what it finished is left as it is.
+        options: see `Options`.
+        sidecars: files or directories with EXIF for photos that carry none.
+        workers: processes that read photos; by default one for each CPU core. No effect on the
+            result.
+        runner: name of an Apache Beam runner to use instead of processes. No effect on the result.
+        beam_arguments: options of Beam's own.
 
     Returns:
-      The tag report, see `tag_report.build_report`.
+        The tag report, see `tag_report.build_report`.
 
     Raises:
-      UserError: No photo is found or usable, `out` holds something else, an option is wrong, or
-        there is no space left.
+        UserError: no photo is found or usable, `out` holds something else, an option is wrong, or
+            there is no space left.
     """
-    options = options or Options()
-    workspace = Workspace(epath.Path(out))
-    items, found = find_photos(sources, sidecars)
-    command = describe_command(sources, sidecars, items, options)
+    job = Job.of(sources, out, options or Options(), sidecars)
+    workspace = job.workspace
     engine = _engine(runner, beam_arguments, workers)
     with _naming_a_full_disk(workspace.out):
-        if workspace.is_finished(command):
+        if workspace.is_finished(job.command):
             return load_report(workspace.out)
-        if options.encoding == "dct":
+        if job.options.encoding == "dct":
             check_library()
         with workspace.lock():
-            return _prepare(workspace, command, items, found, options, engine)
+            plan = job.plan(engine)
+            shards.write_todo(workspace, plan.shards)
+            missing = [i for i in range(len(plan.shards)) if not shards.is_done(workspace, i)]
+            if missing:
+                engine.make_shards(workspace, missing)
+            job.describe(plan, workspace.out)
+            shards.finish(workspace, plan.shards)
+            write_json(workspace.out / PREPARE_FILE, job.command)
+            workspace.leave()
+            return load_report(workspace.out)
 
 
-def _prepare(
-    workspace: Workspace,
-    command: dict[str, Any],
-    items: Sequence[Item],
-    sidecars: Sidecars,
-    options: Options,
-    engine: Engine,
-) -> Report:
-    plan = read_and_plan(workspace, command, items, sidecars, options, engine)
-    shards.write_todo(workspace, plan.shards)
-    unwritten = [i for i in range(len(plan.shards)) if not shards.is_done(workspace, i)]
-    if unwritten:
-        engine.make_shards(workspace, unwritten)
-    describe(workspace, command, plan, sidecars, workspace.out)
-    shards.finish(workspace, plan.shards)
-    put_json(workspace.out / PREPARE_FILE, command)
-    workspace.leave()
-    return load_report(workspace.out)
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a call of `prepare` is about.
 
-
-def read_and_plan(
-    workspace: Workspace,
-    command: dict[str, Any],
-    items: Sequence[Item],
-    sidecars: Sidecars,
-    options: Options,
-    engine: Engine,
-) -> Plan:
-    """Reads all files into parts, as far as they were not read before, and decides what goes where.
-
-    Args:
-      workspace: Where.
-      command: From `describe_command`.
-      items: The files.
-      sidecars: What is known of them otherwise.
-      options: How.
-      engine: Who does it.
-
-    Raises:
-      UserError: No file is a usable photo, or nothing can be held out.
+    Attributes:
+        workspace: where it is done.
+        items: the files.
+        sidecars: what is known of them otherwise.
+        options: how.
+        command: what a later call compares; of paths digests only, as they can name people.
     """
-    workspace.enter(command)
-    num_parts = parts.num_parts(len(items))
-    if not workspace.is_listed():
-        parts.write_todo(workspace.parts, items, _entries(sidecars, items))
-        workspace.mark_listed(num_parts)
-    missing = [i for i in range(num_parts) if not parts.is_done(workspace.parts, i)]
-    if missing:
-        engine.make_parts(workspace, missing, options)
-    catalogue = load_catalogue(workspace.parts, num_parts)
-    if not len(catalogue):
-        _refuse_all_rejected(workspace, num_parts, catalogue)
-    try:
-        return make_plan(catalogue, options, coded=sidecars.coded)
-    except UserError:
-        workspace.allow_other(PLANNING)
-        raise
+
+    workspace: Workspace
+    items: Sequence[Item]
+    sidecars: Sidecars
+    options: Options
+    command: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        sources: Sequence[PathLike],
+        out: PathLike,
+        options: Options,
+        sidecars: Sequence[PathLike] = (),
+    ) -> "Job":
+        """Lists the photos and reads what sidecars say of them, see `prepare`."""
+        items, found = _find_photos(sources, sidecars)
+        command = {
+            "schema_version": SCHEMA_VERSION,
+            "options": options.to_json(),
+            "sources_sha256": _digest(sorted(map(_absolute, sources))),
+            "sidecars_sha256": _digest(sorted(map(_absolute, sidecars))),
+            "files_sha256": _digest(item.name for item in items),
+            "num_files": len(items),
+        }
+        return cls(Workspace(epath.Path(out)), items, found, options, command)
+
+    def plan(self, engine: Engine) -> Plan:
+        """Reads all files that were not read before, and decides what goes where.
+
+        Raises:
+            UserError: no file is a usable photo, or nothing can be held out.
+        """
+        self.workspace.enter(self.command)
+        folder, num_parts = self.workspace.parts, parts.num_parts(len(self.items))
+        if not self.workspace.is_listed():
+            parts.write_todo(folder, self.items, self._entries())
+            self.workspace.mark_listed(num_parts)
+        missing = [i for i in range(num_parts) if not parts.is_done(folder, i)]
+        if missing:
+            engine.make_parts(self.workspace, missing, self.options)
+        catalogue = load_catalogue(folder, num_parts)
+        if not len(catalogue):
+            self._refuse_all_rejected(catalogue)
+        try:
+            return make_plan(catalogue, self.options, coded=self.sidecars.coded)
+        except UserError:
+            self.workspace.allow_other(PLANNING)
+            raise
+
+    def describe(self, plan: Plan, directory: epath.Path) -> None:
+        """Writes what goes with the shards: targets, rejected files, tag report.
+
+        Args:
+            plan: from `plan`.
+            directory: where the shards are or will be.
+        """
+        copies = self._list_rejects(directory / REJECTS_FILE, plan.duplicates)
+        report = build_report(
+            plan.catalogue.with_rejects("duplicate", copies),
+            plan.targets,
+            group=plan.group,
+            heldout=plan.heldout,
+            sidecars=_summary(self.sidecars),
+        )
+        write_json(directory / TARGETS_FILE, targets_to_json(plan.targets))
+        write_json(directory / REPORT_FILE, report)
+
+    def _entries(self) -> Mapping[str, Entry]:
+        """Returns what is known of each photo. Where labels are coded, no photo has others."""
+        known = self.sidecars.entries
+        if not self.sidecars.coded:
+            return known
+        nothing = Entry({}, (None,) * len(RELEASED))
+        return {item.name: known.get(item.name, nothing) for item in self.items}
+
+    def _list_rejects(self, path: epath.Path, duplicates: frozenset[int]) -> list[tuple[str, str]]:
+        """Lists every rejected file, in the order of the sources; returns the duplicates."""
+        copies: list[tuple[str, str]] = []
+        first: dict[int, str] = {}
+        with putting(path) as temporary, temporary.open("w") as file:
+            for part in range(parts.num_parts(len(self.items))):
+                for name, result in parts.read_part(self.workspace.parts, part):
+                    if isinstance(result, Reject):
+                        reason, detail = result.reason, result.detail
+                    else:
+                        twice = result.photo in duplicates
+                        original = first.setdefault(result.photo, name) if twice else name
+                        if original == name:
+                            continue
+                        reason, detail = "duplicate", f"the same image as {original}"
+                        copies.append((name, detail))
+                    row = {"path": name, "reason": reason, "detail": detail}
+                    file.write(json.dumps(row) + "\n")
+        return copies
+
+    def _refuse_all_rejected(self, catalogue: Catalogue) -> None:
+        """Leaves the list of rejected files beside the output that could not be made; raises."""
+        out = self.workspace.out
+        listing = out.parent / f"{out.name}.{REJECTS_FILE}"
+        self._list_rejects(listing, frozenset())
+        counts = catalogue.rejects.most_common()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+        self.workspace.discard()
+        raise UserError(
+            f"none of {catalogue.rejects.total()} files is a usable photo: {reasons}; give photos "
+            "as the camera wrote them, with EXIF, 256 pixels or more a side (every file is listed "
+            f"in {listing})"
+        )
 
 
-def find_photos(
+def _find_photos(
     sources: Sequence[PathLike], sidecars: Sequence[PathLike]
 ) -> tuple[list[Item], Sidecars]:
-    """Lists the photos and reads what sidecars say of them, see `prepare`."""
     if not sidecars:
         return find_items(sources), Sidecars({}, (), 0, ())
     items = find_items(sources, extensions=EXTENSIONS | {TENSOR_SUFFIX})
@@ -158,34 +230,9 @@ def find_photos(
     return items, found
 
 
-def _entries(sidecars: Sidecars, items: Sequence[Item]) -> dict[str, Entry]:
-    """Returns what is known of each photo. Where labels are coded, no photo has others."""
-    if not sidecars.coded:
-        return sidecars.entries
-    nothing = Entry({}, (None,) * len(RELEASED))
-    return {item.name: sidecars.entries.get(item.name, nothing) for item in items}
-
-
-def describe_command(
-    sources: Sequence[PathLike],
-    sidecars: Sequence[PathLike],
-    items: Sequence[Item],
-    options: Options,
-) -> dict[str, Any]:
-    """What a later call compares; of paths digests only, as they can name people."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "options": options.to_json(),
-        "sources_sha256": _digest(sorted(map(_absolute, sources))),
-        "sidecars_sha256": _digest(sorted(map(_absolute, sidecars))),
-        "files_sha256": _digest(item.name for item in items),
-        "num_files": len(items),
-    }
-
-
 def _absolute(path: PathLike) -> str:
     text = os.fspath(path)
-    return text if "://" in text else os.path.realpath(text)
+    return text if is_uri(text) else os.path.realpath(text)
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -211,7 +258,7 @@ def _naming_a_full_disk(out: epath.Path) -> Iterator[None]:
 
 def _engine(runner: str, beam_arguments: Sequence[str], workers: int | None) -> Engine:
     if not runner:
-        return LocalEngine(workers or DEFAULT_WORKERS)
+        return LocalEngine(workers)
     try:
         from data_pipelines.prepare.beam_engine import beam_engine
     except ImportError as error:
@@ -221,94 +268,12 @@ def _engine(runner: str, beam_arguments: Sequence[str], workers: int | None) -> 
     return beam_engine(runner, beam_arguments)
 
 
-def _rejects(
-    workspace: Workspace, num_parts: int, duplicates: frozenset[int]
-) -> Iterator[dict[str, str]]:
-    """Yields path, reason and detail of every rejected file, in the order of the sources."""
-    first: dict[int, str] = {}
-    for part in range(num_parts):
-        for row in parts.read_rows(workspace.parts, part):
-            name = row["name"]
-            if "reject" in row:
-                reject = row["reject"]
-                yield {"path": name, "reason": reject["reason"], "detail": reject["detail"]}
-            elif (photo := row["photo"]["photo"]) in duplicates:
-                if photo in first:
-                    detail = f"the same image as {first[photo]}"
-                    yield {"path": name, "reason": "duplicate", "detail": detail}
-                first.setdefault(photo, name)
-
-
-def _list_rejects(
-    path: epath.Path, workspace: Workspace, num_parts: int, duplicates: frozenset[int]
-) -> list[tuple[str, str]]:
-    """Writes the list of rejected files; returns path and detail of the duplicates."""
-    copies = []
-    with putting(path) as temporary, temporary.open("w") as file:
-        for row in _rejects(workspace, num_parts, duplicates):
-            file.write(json.dumps(row) + "\n")
-            if row["reason"] == "duplicate":
-                copies.append((row["path"], row["detail"]))
-    return copies
-
-
-def _refuse_all_rejected(workspace: Workspace, num_parts: int, catalogue: Catalogue) -> None:
-    """Leaves the list of rejected files beside the output that could not be made, and raises."""
-    listing = workspace.out.parent / f"{workspace.out.name}.{REJECTS_FILE}"
-    _list_rejects(listing, workspace, num_parts, frozenset())
-    counts = catalogue.rejects.most_common()
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
-    workspace.discard()
-    raise UserError(
-        f"none of {catalogue.rejects.total()} files is a usable photo: {reasons}; give photos as "
-        "the camera wrote them, with EXIF, 256 pixels or more a side (every file is listed in "
-        f"{listing})"
-    )
-
-
-def describe(
-    workspace: Workspace,
-    command: dict[str, Any],
-    plan: Plan,
-    sidecars: Sidecars,
-    directory: epath.Path,
-) -> None:
-    """Writes what goes with the shards: targets, rejected files, tag report.
-
-    Args:
-      workspace: That holds the parts.
-      command: From `describe_command`.
-      plan: From `read_and_plan`.
-      sidecars: What the plan was made with.
-      directory: Where the shards are or will be.
-    """
-    num_parts = parts.num_parts(command["num_files"])
-    copies = _list_rejects(directory / REJECTS_FILE, workspace, num_parts, plan.duplicates)
-    report = build_report(
-        plan.catalogue.with_rejects("duplicate", copies),
-        plan.targets,
-        group=plan.group,
-        heldout=plan.heldout,
-        sidecars=_summary(sidecars),
-    )
-    put_json(directory / TARGETS_FILE, targets_to_json(plan.targets))
-    put_json(directory / REPORT_FILE, report)
-
-
 def _summary(sidecars: Sidecars) -> dict[str, Any] | None:
     """What the report says of sidecars; of their paths the last name only."""
     if not sidecars.files:
         return None
     return {
-        "files": [
-            {
-                "path": Path(file.path).name,
-                "kind": file.kind,
-                "num_entries": file.num_entries,
-                "num_matched": file.num_matched,
-            }
-            for file in sidecars.files
-        ],
+        "files": [{**vars(file), "path": Path(file.path).name} for file in sidecars.files],
         "num_unmatched": sidecars.num_unmatched,
         "unmatched": list(sidecars.unmatched),
     }

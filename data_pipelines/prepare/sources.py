@@ -4,7 +4,6 @@ Paths with a scheme, such as gs://bucket/folder, are read by `etils.epath`. Only
 imported, as worker processes use this module.
 """
 
-import contextlib
 import dataclasses
 import fnmatch
 import functools
@@ -13,23 +12,24 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from etils import epath
 from tqdm import tqdm
 
+from data_pipelines import storage
 from data_pipelines.errors import UserError
-from data_pipelines.images import EXTENSIONS, ImageError, read_bytes
+from data_pipelines.images import EXTENSIONS, ImageError, check_size, is_image, read_bytes
 from data_pipelines.prepare.archives import is_archive, list_archive, read_member
-from data_pipelines.prepare.items import (
-    Item,
-    cannot_read,
-    describe,
+from data_pipelines.prepare.items import Item
+from data_pipelines.storage import (
+    expand_user,
+    is_link,
     is_uri,
-    open_file,
+    join,
+    list_folder,
+    parent_of,
     suffix_of,
-    valid_text,
 )
 
 _LISTS: Final = (".txt", ".lst")
@@ -51,25 +51,25 @@ def find_items(
     that cannot be read, so that they are counted.
 
     Args:
-      sources: Directories, image files, patterns, lists, .tar and .zip archives, also as URIs.
-      extensions: Lower-case suffixes of images in directories and archives.
+        sources: directories, image files, patterns, lists, .tar and .zip archives, also as URIs.
+        extensions: lower-case suffixes of images in directories and archives.
 
     Returns:
-      Items sorted by name. A file that several sources hold is there once.
+        Items sorted by name. A file that several sources hold is there once.
 
     Raises:
-      UserError: A source does not exist, cannot be read or is damaged, or there is no image.
+        UserError: a source does not exist, cannot be read or is damaged, or there is no image.
     """
     if not sources:
         raise UserError("no photos given; name a directory, file, pattern, list or archive")
     with tqdm(desc="listing files", unit="file", disable=None, leave=False) as progress:
         paths = [_absolute(os.fspath(source)) for source in sources]
         given = [entry for path in paths for entry in _expand(path, extensions)]
-        base = _bases({path if is_folder else _parent(path) for path, is_folder in given})
+        base = _bases({path if is_folder else parent_of(path) for path, is_folder in given})
         items = []
         for path, is_given in _collect(given, extensions, progress):
             name = _relative(path, base)
-            item = Item(valid_text(name), path)
+            item = Item(storage.valid_text(name), path)
             try:
                 items += list_archive(path, name, extensions) if is_archive(path) else [item]
             except ImageError as error:
@@ -90,37 +90,27 @@ def read_item(item: Item, *, max_bytes: int) -> bytes:
     """Reads one file whole; of an archive only its bytes, and never much more than `max_bytes`.
 
     Raises:
-      ImageError: "unreadable", "empty_file" or "too_many_bytes".
+        ImageError: "unreadable", "empty_file" or "too_many_bytes".
     """
     if item.problem:
         raise ImageError("unreadable", item.problem)
-    if not item.member and not is_uri(item.path):
-        return read_bytes(Path(item.path), max_bytes=max_bytes)
+    if not item.member:
+        return read_bytes(item.path, max_bytes=max_bytes)
     if item.size > max_bytes:
         raise ImageError("too_many_bytes", f"more than {max_bytes:,} bytes")
     try:
-        if item.member:
-            data = read_member(item)
-        else:
-            with open_file(item.path) as file:
-                data = file.read(max_bytes + 1)
+        data = read_member(item)
     except ImageError:
         raise
     except Exception as error:  # damaged archives and remote storage raise almost anything
-        raise ImageError("unreadable", describe(error)) from error
-    if not data:
-        raise ImageError("empty_file", "the file has no bytes")
-    if len(data) > max_bytes:
-        raise ImageError("too_many_bytes", f"more than {max_bytes:,} bytes")
+        raise ImageError("unreadable", storage.describe(error)) from error
+    check_size(data, max_bytes)
     return data
-
-
-# Local and remote storage
 
 
 def _absolute(source: str, folder: str = "") -> str:
     """Makes a source absolute; what is relative is so to `folder`, or to the working directory."""
-    path = source if is_uri(source) else os.path.join(folder, source)  # noqa: PTH118
+    path = source if is_uri(source) else os.path.join(folder, expand_user(source))  # noqa: PTH118
     if not is_uri(path):
         return os.path.abspath(path)  # noqa: PTH100
     scheme, _, rest = path.partition("://")
@@ -134,68 +124,6 @@ def _absolute(source: str, folder: str = "") -> str:
         ) from error
 
 
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}{'' if folder.endswith('/') else '/'}{name}"
-
-
-@contextlib.contextmanager
-def _refusing(path: str) -> Iterator[None]:
-    """Turns failures of the disk or the remote storage into one `UserError`."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # every remote storage has its own errors
-        raise UserError(f"{path}: {cannot_read(error)}") from error
-
-
-def _is_folder(path: str) -> bool:
-    if not is_uri(path):
-        return os.path.isdir(path)  # noqa: PTH112  (faster, and allows impossible names)
-    with _refusing(path):
-        return bool(epath.Path(path).is_dir())
-
-
-def _exists(path: str) -> bool:
-    with _refusing(path):
-        return bool(epath.Path(path).exists())
-
-
-def _is_link(path: str) -> bool:
-    return not is_uri(path) and os.path.islink(path)  # noqa: PTH114  (see `_is_folder`)
-
-
-def _list_folder(folder: str) -> tuple[list[str], list[str]]:
-    """Names of the folders (also links to folders) and of the files in a folder."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    with _refusing(folder):
-        if is_uri(folder):
-            levels = epath.Path(folder).walk(on_error=refuse)
-        else:
-            levels = os.walk(folder, onerror=refuse)
-        # Only the first level: remote storages report no failure to list a deeper one.
-        _, folders, files = next(iter(levels), ("", [], []))
-    return [name.rstrip("/") for name in folders], [name for name in files if name]
-
-
-def _walk(top: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields every folder from `top` down with the names of its files; follows no links."""
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        folders, files = _list_folder(folder)
-        yield folder, files
-        paths = (_join(folder, name) for name in folders if name != "__MACOSX")
-        waiting += [path for path in paths if not _is_link(path)]
-
-
 # Sources to files
 
 
@@ -203,18 +131,18 @@ def _expand(path: str, extensions: frozenset[str], line: str = "") -> Iterator[t
     """Yields the paths that a source stands for, each with whether it is a folder.
 
     Args:
-      path: Absolute path, URI or pattern.
-      extensions: Of images.
-      line: The list file and line that the source is from; empty if given by the user.
+        path: absolute path, URI or pattern.
+        extensions: of images.
+        line: the list file and line that the source is from; empty if given by the user.
     """
     suffix = suffix_of(path)
     where = f"{line}: {path}" if line else path
     is_pattern = _MAGIC.search(path) is not None
     if line and is_uri(path) and suffix in extensions and not is_pattern:
         yield path, False  # long lists of remote images: asking for each would take hours
-    elif _is_folder(path):
+    elif storage.is_folder(path):
         yield path, True
-    elif is_pattern and not _exists(path):
+    elif is_pattern and not storage.exists(path):
         matches = list(_glob(path))
         if not matches:
             raise UserError(f"{where}: no file matches this pattern; check it")
@@ -230,7 +158,7 @@ def _expand(path: str, extensions: frozenset[str], line: str = "") -> Iterator[t
         if line:
             raise UserError(f"{where}: a list cannot name another list; give both as sources")
         yield from _expand_list(path, extensions)
-    elif (line and not is_archive(path)) or _exists(path):
+    elif (line and not is_archive(path)) or storage.exists(path):
         yield path, False
     else:
         raise UserError(f"{where}: no such file or directory; check the path")
@@ -238,16 +166,16 @@ def _expand(path: str, extensions: frozenset[str], line: str = "") -> Iterator[t
 
 def _expand_list(path: str, extensions: frozenset[str]) -> Iterator[tuple[str, bool]]:
     """Yields what the lines of a list file stand for."""
-    if not _exists(path):
+    if not storage.exists(path):
         raise UserError(f"{path}: no such file or directory; check the path")
-    with _refusing(path), open_file(path) as file:
+    with storage.refusing(path), storage.open_file(path) as file:
         text = file.read().decode("utf-8-sig", "surrogateescape")
     if "\0" in text:
         raise UserError(f"{path}: not a text file; a list has one path a line")
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.strip()
         if entry and not entry.startswith("#"):
-            absolute = _absolute(entry, _parent(path))
+            absolute = _absolute(entry, parent_of(path))
             yield from _expand(absolute, extensions, f"{path}, line {number}")
 
 
@@ -256,7 +184,7 @@ def _glob(pattern: str) -> Iterator[tuple[str, bool]]:
     parts = pattern.split("/")
     first = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
     root = "/".join(parts[:first]) or "/"
-    if _is_folder(root):
+    if storage.is_folder(root):
         yield from _match(root, parts[first:])
 
 
@@ -268,16 +196,16 @@ def _match(folder: str, parts: Sequence[str]) -> Iterator[tuple[str, bool]]:
         return
     if part == "**":
         yield from _match(folder, rest)
-        for name in _matching(_list_folder(folder)[0], "*"):
-            if not _is_link(_join(folder, name)):
-                yield from _match(_join(folder, name), parts)
+        for name in _matching(list_folder(folder)[0], "*"):
+            if not is_link(join(folder, name)):
+                yield from _match(join(folder, name), parts)
         return
-    folders, files = _list_folder(folder)
+    folders, files = list_folder(folder)
     for name in _matching(folders, part):
-        path = _join(folder, name)
+        path = join(folder, name)
         yield from _match(path, rest) if rest else [(path, True)]
     for name in [] if rest else _matching(files, part):
-        yield _join(folder, name), False
+        yield join(folder, name), False
 
 
 def _matching(names: Iterable[str], pattern: str) -> list[str]:
@@ -289,7 +217,7 @@ def _matching(names: Iterable[str], pattern: str) -> list[str]:
 
 def _is_searched(name: str, extensions: frozenset[str]) -> bool:
     """Whether a file in a searched folder is taken: an image or archive by its extension."""
-    return not name.startswith("._") and (suffix_of(name) in extensions or is_archive(name))
+    return is_image(name, extensions) or (is_archive(name) and not name.startswith("._"))
 
 
 def _collect(
@@ -300,14 +228,15 @@ def _collect(
     resolve = functools.cache(lambda folder: folder if is_uri(folder) else os.path.realpath(folder))
     files: dict[str, tuple[str, bool]] = {}
     for path, is_folder in given:
-        folders = _walk(path) if is_folder else [(_parent(path), [posixpath.basename(path)])]
+        alone = [(parent_of(path), [posixpath.basename(path)])]
+        folders = storage.walk(path) if is_folder else alone
         for folder, names in folders:
             real = resolve(folder)
             for name in names:
                 if is_folder and not _is_searched(name, extensions):
                     continue
-                file = _join(folder, name)
-                key = os.path.realpath(file) if _is_link(file) else _join(real, name)
+                file = join(folder, name)
+                key = os.path.realpath(file) if is_link(file) else join(real, name)
                 other, is_given = files.get(key, (file, False))
                 shortest = min(file, other, key=lambda path: (len(path), path))
                 files[key] = shortest, is_given or not is_folder

@@ -19,7 +19,7 @@ def window_problem(pixels: np.ndarray) -> str:
     A pixel is black if no channel is above `BLACK_LEVEL`, and clipped if any is at 255.
 
     Args:
-      pixels: uint8 [H, W, 3].
+        pixels: uint8 [H, W, 3].
     """
     red, green, blue = (pixels[..., channel] for channel in range(3))
     # NumPy is ten times as slow where it reduces over the three channels itself.

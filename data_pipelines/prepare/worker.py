@@ -7,24 +7,22 @@ ends it by closing its input or by killing it.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
 import sys
-from typing import Any, BinaryIO
 
 from data_pipelines.images import ImageError
 from data_pipelines.prepare.items import Item
 from data_pipelines.prepare.options import Options
-from data_pipelines.prepare.reader import Photo, Reject, photo_to_json, read_photo
+from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo, to_row
 from data_pipelines.prepare.sidecars import Entry
 from data_pipelines.prepare.sources import read_item
 
 READY = b"ready\n"
 
 
-def read_one(item: Item, sidecar: Entry | None, options: Options) -> Photo | Reject:
+def read_one(item: Item, sidecar: Entry | None, options: Options) -> PreparedPhoto | Reject:
     """Reads one file of any source; never raises on a bad one."""
     try:
         data = read_item(item, max_bytes=options.max_bytes)
@@ -44,16 +42,6 @@ def _limit_memory(mebibytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(output: BinaryIO, result: Photo | Reject) -> None:
-    if isinstance(result, Photo):
-        header: dict[str, Any] = {"photo": photo_to_json(result)}
-        body = b"".join(result.windows)
-    else:
-        header, body = {"reject": dataclasses.asdict(result)}, b""
-    output.write(json.dumps(header).encode() + b"\n" + body)
-    output.flush()
-
-
 def main() -> None:
     """Answers requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -68,7 +56,10 @@ def main() -> None:
     for line in requests:
         request = json.loads(line)
         sidecar = request["sidecar"]
-        _answer(output, read_one(Item(**request["item"]), sidecar and Entry(**sidecar), options))
+        result = read_one(Item(**request["item"]), sidecar and Entry(**sidecar), options)
+        output.write(json.dumps(to_row(result)).encode() + b"\n")
+        output.writelines(result.windows if isinstance(result, PreparedPhoto) else ())
+        output.flush()
 
 
 if __name__ == "__main__":

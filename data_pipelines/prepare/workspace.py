@@ -10,7 +10,6 @@ Every file appears whole or not at all, so whatever is there after an interrupti
 """
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,9 @@ from typing import Any, Final
 from etils import epath
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, write_bytes
+from data_pipelines.files import read_json, write_json
 from data_pipelines.records import PREPARE_FILE, UNFINISHED
+from data_pipelines.storage import is_uri
 
 _COMMAND_FILE: Final = "command.json"
 _LISTED_FILE: Final = "listed.json"
@@ -29,28 +29,10 @@ _UNDECIDED: Final = "undecided_options"
 _REMEDY: Final = "give another --out, or delete it first"
 
 
-def is_local(path: epath.Path) -> bool:
-    """Returns whether a path is on a mounted file system rather than in object storage."""
-    return "://" not in os.fspath(path)
-
-
-def put(path: epath.Path, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    if is_local(path):
-        write_bytes(Path(path), data)
-    else:  # an object appears when its upload is complete
-        path.write_bytes(data)
-
-
-def put_json(path: epath.Path, value: Any) -> None:
-    """Writes a JSON file, see `put`."""
-    put(path, json.dumps(value).encode())
-
-
 @contextlib.contextmanager
 def putting(path: epath.Path) -> Iterator[Path]:
     """A local file to write, which becomes `path` once the block ends well."""
-    folder = Path(path).parent if is_local(path) else None
+    folder = None if is_uri(path) else Path(path).parent
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder)
     os.close(descriptor)
     temporary = Path(name)
@@ -71,9 +53,9 @@ class Workspace:
     """Places in an output directory.
 
     Attributes:
-      out: The output directory.
-      parts: Directory of parts.
-      shards: Directory of what is known of shards.
+        out: the output directory.
+        parts: directory of parts.
+        shards: directory of what is known of shards.
     """
 
     def __init__(self, out: epath.Path) -> None:
@@ -86,10 +68,10 @@ class Workspace:
         """Returns whether the same command finished before.
 
         Args:
-          command: What decides the content: plain JSON values.
+            command: what decides the content: plain JSON values.
 
         Raises:
-          UserError: The directory holds something else; the message says what differs.
+            UserError: the directory holds something else; the message says what differs.
         """
         prepared, started = self.out / PREPARE_FILE, self._unfinished / _COMMAND_FILE
         if prepared.exists():
@@ -108,8 +90,8 @@ class Workspace:
         """Makes the directories, or tidies what the same command left unfinished."""
         self.parts.mkdir(parents=True, exist_ok=True)
         self.shards.mkdir(parents=True, exist_ok=True)
-        put_json(self._unfinished / _COMMAND_FILE, dict(command))
-        if is_local(self.out):  # what a killed process was about to write
+        write_json(self._unfinished / _COMMAND_FILE, dict(command))
+        if not is_uri(self.out):  # what a killed process was about to write
             for folder in (self.out, self.parts, self.shards):
                 for leftover in Path(folder).glob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
@@ -117,7 +99,7 @@ class Workspace:
     def allow_other(self, options: Sequence[str]) -> None:
         """Lets the next command have other values of some options, as nothing depends on them."""
         started = self._unfinished / _COMMAND_FILE
-        put_json(started, {**read_json(started), _UNDECIDED: list(options)})
+        write_json(started, {**read_json(started), _UNDECIDED: list(options)})
 
     def leave(self) -> None:
         """Removes everything that was needed on the way only."""
@@ -132,7 +114,7 @@ class Workspace:
 
     def mark_listed(self, num_parts: int) -> None:
         """Notes that the todo files of all parts are there."""
-        put_json(self._unfinished / _LISTED_FILE, {"num_parts": num_parts})
+        write_json(self._unfinished / _LISTED_FILE, {"num_parts": num_parts})
 
     def is_listed(self) -> bool:
         """Returns whether the todo files of all parts are there."""
@@ -143,9 +125,9 @@ class Workspace:
         """Keeps a second process on this machine from writing the same output.
 
         Raises:
-          UserError: There is one.
+            UserError: there is one.
         """
-        if not is_local(self.out):
+        if is_uri(self.out):
             yield
             return
         import fcntl  # not on Windows, where ArrayRecord is not either

@@ -1,8 +1,6 @@
 import random
 
-import pytest
-
-from data_pipelines.bursts import group_bursts, hold_out
+from data_pipelines.bursts import burst_groups
 from data_pipelines.exif import CaptureKey
 
 
@@ -10,19 +8,33 @@ def key(camera: str, seconds: float | None, digest: str = "") -> CaptureKey:
     return CaptureKey(camera, seconds, digest)
 
 
+def groups_of(keys: list[CaptureKey], ids: list[int]) -> list[int]:
+    columns = zip(*((key.camera, key.seconds, key.digest) for key in keys), strict=True)
+    found: list[int] = burst_groups(*columns, ids, 60.0).tolist()
+    return found
+
+
 def test_photos_chain_while_gaps_are_small() -> None:
     keys = [key("A", t) for t in (0.0, 50.0, 100.0, 161.0, 161.0)]
-    assert group_bursts(keys, [5, 6, 7, 8, 9], 60.0) == [5, 5, 5, 8, 8]
+    assert groups_of(keys, [5, 6, 7, 8, 9]) == [5, 5, 5, 8, 8]
 
 
 def test_cameras_do_not_mix() -> None:
-    assert group_bursts([key("A", 0.0), key("B", 0.0)], [1, 2], 60.0) == [1, 2]
+    assert groups_of([key("A", 0.0), key("B", 0.0)], [1, 2]) == [1, 2]
 
 
 def test_without_a_time_the_same_exif_or_the_same_file_is_one_group() -> None:
     keys = [key("A", None, "x"), key("A", None, "y"), key("A", None, "x")]
-    assert group_bursts(keys, [3, 2, 1], 60.0) == [1, 2, 1]
-    assert group_bursts([key("", None), key("", None), key("", None)], [4, 4, 5], 60.0) == [4, 4, 5]
+    assert groups_of(keys, [3, 2, 1]) == [1, 2, 1]
+    assert groups_of([key("", None), key("", None), key("", None)], [4, 4, 5]) == [4, 4, 5]
+
+
+def test_digests_and_cameras_may_be_numbers() -> None:
+    nan = float("nan")
+    assert burst_groups([0, 0, 0, 0], [nan] * 4, [7, 0, 7, 0], [4, 3, 2, 1], 60.0).tolist() == [
+        *(2, 3, 2, 1)
+    ]
+    assert burst_groups([], [], [], [], 60.0).tolist() == []
 
 
 def test_groups_do_not_depend_on_the_order_of_photos() -> None:
@@ -30,29 +42,7 @@ def test_groups_do_not_depend_on_the_order_of_photos() -> None:
     ids = {i: key for key, i in photos}
 
     def groups(order: list[int]) -> dict[int, int]:
-        return dict(zip(order, group_bursts([ids[i] for i in order], order, 60.0), strict=True))
+        return dict(zip(order, groups_of([ids[i] for i in order], order), strict=True))
 
     shuffled = random.Random(0).sample(sorted(ids), len(ids))
     assert groups(shuffled) == groups(sorted(ids))
-
-
-def test_hold_out_keeps_units_whole_and_meets_the_fraction() -> None:
-    units = [i // 3 for i in range(300)]
-    held = hold_out(units, 0.1, seed=1)
-    assert 24 <= sum(held) <= 36
-    assert not {u for u, h in zip(units, held, strict=True) if h} & {
-        u for u, h in zip(units, held, strict=True) if not h
-    }
-    assert held == hold_out(units, 0.1, seed=1)
-    assert held != hold_out(units, 0.1, seed=2)
-
-
-@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
-def test_neither_side_is_empty(fraction: float) -> None:
-    held = hold_out(["a", "a", "a", "b"], fraction, seed=0)
-    assert len(set(held)) == 2
-
-
-def test_nothing_is_held_out_of_nothing_or_of_one_unit() -> None:
-    assert hold_out([1, 2, 3], 0.0, seed=0) == [False] * 3
-    assert len(set(hold_out([1, 1], 0.1, seed=0))) == 1

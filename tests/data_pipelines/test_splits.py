@@ -1,5 +1,6 @@
 """Splits keep groups whole."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,3 +23,18 @@ def test_another_seed_chooses_others():
     groups = list(range(100))
     assert split_groups(groups, 0.3, 0) != split_groups(groups, 0.3, 1)
     assert sum(split_groups(groups, 0.3, 0)) == 30
+
+
+def test_units_of_several_items_meet_the_fraction():
+    units = [i // 3 for i in range(300)]
+    assert 24 <= sum(split_groups(units, 0.1, seed=1)) <= 36
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
+def test_neither_side_is_empty(fraction):
+    assert len(set(split_groups(["a", "a", "a", "b"], fraction, seed=0))) == 2
+
+
+def test_nothing_is_chosen_of_nothing_or_of_one_unit():
+    assert split_groups([1, 2, 3], 0.0, seed=0) == [False] * 3
+    assert len(set(split_groups([1, 1], 0.1, seed=0))) == 1

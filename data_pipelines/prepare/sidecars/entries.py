@@ -1,7 +1,8 @@
 """What sidecars hold, whatever their format."""
 
 import dataclasses
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final
 
 MAX_EXAMPLES: Final = 20
 """So many keys that name no photo are kept as examples."""
@@ -12,10 +13,11 @@ class Entry:
     """What a sidecar says of one photo.
 
     Attributes:
-      raw: Raw values by the EXIF names of `data_pipelines.exif`, wanted fields only; numbers and
-        texts as `data_pipelines.tags.to_number` reads them, so that JSON can hold them.
-      coded: The fourteen values of a released label vector, in the order of `RELEASED`: numbers of
-        ranked tags, class ids of categorical ones, None where missing. None for all other formats.
+        raw: raw values by the EXIF names of `data_pipelines.exif`, wanted fields only; numbers and
+            texts as `data_pipelines.tags.to_number` reads them, so that JSON can hold them.
+        coded: the fourteen values of a released label vector, in the order of `RELEASED`: numbers
+            of ranked tags, class ids of categorical ones, None where missing. None for all other
+            formats.
     """
 
     raw: dict[str, Any]
@@ -27,10 +29,10 @@ class SidecarFile:
     """One file that was read.
 
     Attributes:
-      path: The file.
-      kind: "exiftool", "flickr", "yfcc100m" or "sdaie".
-      num_entries: Entries in the file, malformed and empty ones included.
-      num_matched: Entries that name a photo and are well-formed.
+        path: the file.
+        kind: "exiftool", "flickr", "yfcc100m" or "sdaie".
+        num_entries: entries in the file, malformed and empty ones included.
+        num_matched: entries that name a photo and are well-formed.
     """
 
     path: str
@@ -44,11 +46,11 @@ class Sidecars:
     """All sidecars of a set of photos.
 
     Attributes:
-      entries: Entries by the name of their photo.
-      files: The files that were read.
-      num_unmatched: Well-formed entries that name no photo, or more than one.
-      unmatched: Examples of the keys of those.
-      skipped: Files of given directories that hold no metadata of a known kind.
+        entries: entries by the name of their photo.
+        files: the files that were read.
+        num_unmatched: well-formed entries that name no photo, or more than one.
+        unmatched: examples of the keys of those.
+        skipped: files of given directories that hold no metadata of a known kind.
     """
 
     entries: dict[str, Entry]
@@ -63,13 +65,10 @@ class Sidecars:
         return any(entry.coded is not None for entry in self.entries.values())
 
 
-class Item(NamedTuple):
-    """An entry before it is read: most of a large sidecar names no photo and is never read.
-
-    Attributes:
-      key: What names the photo: a path, a file name or an id; empty if the entry names none.
-      body: The entry as its format's `read` takes it.
-    """
-
-    key: str
-    body: Any
+def entry_of(values: Iterable[tuple[str, Any]]) -> Entry:
+    """Makes an entry of EXIF names and what was read of them: the first that is not None counts."""
+    raw: dict[str, Any] = {}
+    for field, value in values:
+        if value is not None:
+            raw.setdefault(field, value)
+    return Entry(raw)

@@ -6,7 +6,7 @@ exiftool gives apertures as f-numbers and shutter speeds as seconds, also with -
 from collections.abc import Iterator
 from typing import Any, Final
 
-from data_pipelines.prepare.sidecars.entries import Entry, Item
+from data_pipelines.prepare.sidecars.entries import Entry, entry_of
 from data_pipelines.prepare.sidecars.values import FIELDS, PHOTOGRAPHIC
 
 # exiftool's name -> EXIF name, where they differ.
@@ -24,29 +24,24 @@ NAMES: Final = {field: field for field in FIELDS} | _RENAMED
 GROUPS: Final = frozenset({"exif", "ifd0", "exififd"})
 """Groups of EXIF proper. Others hold the same names: maker notes, XMP, what exiftool derives."""
 
+BY_ID: Final = False
+
 
 def recognises(value: object) -> bool:
     """Whether a JSON value is what exiftool says of one file."""
-    return isinstance(value, dict) and isinstance(value.get("SourceFile"), str)
+    return key_of(None, value) is not None
 
 
-def item(value: object) -> Item | None:
-    """Returns the entry of one file, None if it is malformed."""
-    if isinstance(value, dict) and isinstance(value.get("SourceFile"), str):
-        return Item(value["SourceFile"], value)
-    return None
+def key_of(key: str | None, value: Any) -> str | None:
+    """Returns the file that an entry is of, None if it is malformed."""
+    file = value.get("SourceFile") if isinstance(value, dict) else None
+    return file if isinstance(file, str) else None
 
 
-def read(body: dict[str, Any]) -> Entry:
+def read(value: dict[str, Any]) -> Entry:
     """Reads the fields of one file."""
-    raw: dict[str, Any] = {}
-    for key, value in _ungrouped(body):
-        field = NAMES.get(key)
-        if field is not None and field not in raw:
-            value = PHOTOGRAPHIC[field](_value(value))
-            if value is not None:
-                raw[field] = value
-    return Entry(raw)
+    named = ((NAMES[key], value) for key, value in _ungrouped(value) if key in NAMES)
+    return entry_of((field, PHOTOGRAPHIC[field](_value(value))) for field, value in named)
 
 
 def _ungrouped(body: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -49,7 +49,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
     """Opens a sidecar; errors while it is read are the user's too.
 
     Raises:
-      UserError: The file cannot be read or decompressed.
+        UserError: the file cannot be read or decompressed.
     """
     opener: Any = _COMPRESSED.get(path.suffix.lower(), open)
     try:
@@ -87,7 +87,7 @@ def read_json(path: Path) -> Iterator[Pair]:
     is not JSON gives None.
 
     Raises:
-      UserError: The file is not JSON.
+        UserError: the file is not JSON.
     """
     with open_text(path) as file:
         first = next(read_lines(file), "")
@@ -111,8 +111,8 @@ def _members(text: str) -> Iterator[Pair]:
     """Yields what a list or an object holds; see `read_json`.
 
     Raises:
-      ValueError: `text` is not JSON.
-      RecursionError: It is nested too deeply.
+        ValueError: `text` is not JSON.
+        RecursionError: it is nested too deeply.
     """
     position = _skip(text, 0)
     opening = text[position : position + 1]

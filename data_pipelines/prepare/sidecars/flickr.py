@@ -4,16 +4,19 @@ Old responses name fields by EXIF tag number and hold values as stored; new ones
 names and printed values.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from data_pipelines.exif import CAMERA_FIELDS, MAIN_FIELDS
-from data_pipelines.prepare.sidecars.entries import Entry, Item
+from data_pipelines.prepare.sidecars.entries import Entry, entry_of
 from data_pipelines.prepare.sidecars.exiftool import GROUPS, NAMES
 from data_pipelines.prepare.sidecars.values import APEX, PHOTOGRAPHIC
 
 _SPACES: Final = GROUPS | {"tiff"}
 _BY_NUMBER: Final = {str(number): name for number, name in (MAIN_FIELDS | CAMERA_FIELDS).items()}
+
+BY_ID: Final = True
 
 
 def recognises(value: object) -> bool:
@@ -23,23 +26,22 @@ def recognises(value: object) -> bool:
     return isinstance(value, dict) and value.get("stat") in ("ok", "fail")
 
 
-def item(key: str | None, value: object) -> Item | None:
-    """Returns the entry of a response, None if it is a failure or malformed.
+def key_of(key: str | None, value: Any) -> str | None:
+    """Returns the id of the photo that a response is of, None if it is a failure or malformed.
 
     Args:
-      key: The id under which a file of several responses has it.
-      value: The response.
+        key: the id under which a file of several responses has it.
+        value: the response.
     """
-    fields = _fields(value)
-    if fields is None:
+    if _fields(value) is None:
         return None
     number: object = key
     if isinstance(value, dict):
         photo = value.get("photo")
         number = (photo if isinstance(photo, dict) else value).get("id", key)
     if isinstance(number, bool) or not isinstance(number, int | str):
-        number = ""
-    return Item(str(number), fields)
+        return ""
+    return str(number)
 
 
 def _fields(value: object) -> list[Any] | None:
@@ -57,24 +59,20 @@ def _is_field(value: object) -> bool:
     return isinstance(value, dict) and "tagspace" in value and "tag" in value
 
 
-def read(body: list[Any]) -> Entry:
+def read(value: Any) -> Entry:
     """Reads the fields of a response."""
-    raw: dict[str, Any] = {}
-    for field in body:
-        if not _is_field(field) or str(field["tagspace"]).lower() not in _SPACES:
-            continue
-        tag = str(field["tag"])
-        name, readers = (
-            (_BY_NUMBER.get(tag), APEX) if tag.isdigit() else (NAMES.get(tag), PHOTOGRAPHIC)
-        )
-        if name is None or name in raw:
-            continue
-        for text in (_content(field, "raw"), _content(field, "clean")):
-            value = readers[name](text)
-            if value is not None:
-                raw[name] = value
-                break
-    return Entry(raw)
+    return entry_of(itertools.chain.from_iterable(map(_values, _fields(value) or ())))
+
+
+def _values(field: Any) -> Iterator[tuple[str, Any]]:
+    """Yields what is read of one field: as it is stored, then as Flickr shows it."""
+    if not _is_field(field) or str(field["tagspace"]).lower() not in _SPACES:
+        return
+    tag = str(field["tag"])
+    name, readers = (_BY_NUMBER.get(tag), APEX) if tag.isdigit() else (NAMES.get(tag), PHOTOGRAPHIC)
+    if name is not None:
+        for key in ("raw", "clean"):
+            yield name, readers[name](_content(field, key))
 
 
 def _content(field: Mapping[str, Any], key: str) -> Any:

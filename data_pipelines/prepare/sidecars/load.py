@@ -2,16 +2,15 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Protocol
 
 from data_pipelines.errors import UserError
 from data_pipelines.prepare.sidecars import exiftool, flickr, sdaie, yfcc100m
 from data_pipelines.prepare.sidecars.entries import (
     MAX_EXAMPLES,
     Entry,
-    Item,
     SidecarFile,
     Sidecars,
 )
@@ -40,39 +39,28 @@ _SINGLE_KEYS: Final = frozenset({"SourceFile", "photo", "stat", "exif"})
 """An object with one of these is one entry, any other holds an entry for each of its keys."""
 
 
-class _Format(NamedTuple):
-    kind: str
-    recognises: Callable[[Any], bool]
-    item: Callable[[str | None, Any], Item | None]
-    read: Callable[[Any, str, str], Entry]  # of body, photo and source
-    by_id: bool = False
+class _Format(Protocol):
+    """What the module of a format offers."""
+
+    BY_ID: bool
+    """Whether keys are ids by which Flickr names files, not names."""
+
+    def recognises(self, value: Any) -> bool:
+        """Whether a value is an entry of this format."""
+
+    def key_of(self, key: str | None, value: Any) -> str | None:
+        """Returns what names the photo of an entry, "" if nothing does, None if malformed."""
+
+    def read(self, value: Any) -> Entry:
+        """Reads a well-formed entry; most of a large sidecar names no photo and is never read."""
 
 
-_JSON_FORMATS: Final = (
-    _Format(
-        "exiftool",
-        exiftool.recognises,
-        lambda key, value: exiftool.item(value),
-        lambda body, photo, source: exiftool.read(body),
-    ),
-    _Format(
-        "flickr",
-        flickr.recognises,
-        flickr.item,
-        lambda body, photo, source: flickr.read(body),
-        by_id=True,
-    ),
-    _Format("sdaie", sdaie.recognises, sdaie.item, sdaie.read),
-)
-_TEXT_FORMATS: Final = (
-    _Format(
-        "yfcc100m",
-        yfcc100m.recognises,
-        lambda key, line: yfcc100m.item(line),
-        lambda body, photo, source: yfcc100m.read(body),
-        by_id=True,
-    ),
-)
+_JSON_FORMATS: Final[dict[str, _Format]] = {
+    "exiftool": exiftool,
+    "flickr": flickr,
+    "sdaie": sdaie,
+}
+_TEXT_FORMATS: Final[dict[str, _Format]] = {"yfcc100m": yfcc100m}
 
 
 def load_sidecars(paths: Sequence[str | os.PathLike[str]], names: Sequence[str]) -> Sidecars:
@@ -84,13 +72,13 @@ def load_sidecars(paths: Sequence[str | os.PathLike[str]], names: Sequence[str])
     fills in what those before it left out. Only matched entries are kept in memory.
 
     Args:
-      paths: Files, or directories to search for them recursively. Files of a directory that are of
-        no known kind are skipped and listed.
-      names: Names of the photos, relative posix paths.
+        paths: files, or directories to search for them recursively. Files of a directory that are
+            of no known kind are skipped and listed.
+        names: names of the photos, relative posix paths.
 
     Raises:
-      UserError: A path is missing, unreadable, of no known kind or about none of the photos; label
-        vectors are mixed with other sidecars, or do not fit the table of tags.
+        UserError: a path is missing, unreadable, of no known kind or about none of the photos;
+            label vectors are mixed with other sidecars, or do not fit the table of tags.
     """
     collector = _Collector(names)
     for path in map(Path, paths):
@@ -141,27 +129,30 @@ class _Collector:
                 f"{_such_as(self._names)}; give the photos under the names that the sidecar has"
             )
 
-    def _read(self, path: Path, format: _Format, pairs: Iterator[Pair]) -> None:
+    def _read(self, path: Path, kind: str, format: _Format, pairs: Iterator[Pair]) -> None:
         num_entries = num_matched = 0
         first, second = next(pairs, None), next(pairs, None)
         # The only entry of a file may be named by that: IMG_1.json, IMG_1.jpg.json.
-        own_key = without_suffix(path) if second is None and format.kind != "sdaie" else None
+        own_key = without_suffix(path) if second is None and kind != "sdaie" else None
         head = [pair for pair in (first, second) if pair is not None]
-        find = self._index.by_id if format.by_id else self._index.by_path
+        find = self._index.by_id if format.BY_ID else self._index.by_path
         for key, value in itertools.chain(head, pairs):
             num_entries += 1
-            item = format.item(key, value)
-            if item is None:
+            named = format.key_of(key, value)
+            if named is None:
                 continue
-            photo = find(item.key) or (self._index.by_path(own_key) if own_key else None)
+            photo = find(named) or (self._index.by_path(own_key) if own_key else None)
             if photo is None:
                 self._num_unmatched += 1
                 if len(self._unmatched) < MAX_EXAMPLES:
-                    self._unmatched.append(printable(item.key))
+                    self._unmatched.append(printable(named))
                 continue
             num_matched += 1
-            self._keep(photo, format.read(item.body, photo, str(path)))
-        self._files.append(SidecarFile(str(path), format.kind, num_entries, num_matched))
+            try:
+                self._keep(photo, format.read(value))
+            except UserError as error:
+                raise UserError(f"{path}: {printable(photo)}: {error}") from error
+        self._files.append(SidecarFile(str(path), kind, num_entries, num_matched))
 
     def _keep(self, photo: str, entry: Entry) -> None:
         known = self._entries.get(photo)
@@ -174,7 +165,7 @@ class _Collector:
         """Returns what was gathered.
 
         Raises:
-          UserError: Label vectors are mixed with other sidecars.
+            UserError: label vectors are mixed with other sidecars.
         """
         coded = [file.path for file in self._files if file.kind == "sdaie"]
         others = [file.path for file in self._files if file.kind != "sdaie"]
@@ -192,13 +183,13 @@ class _Collector:
         )
 
 
-def _recognise(path: Path, given: bool) -> tuple[_Format, Iterator[Pair]] | None:
-    """Returns the format of a file and all its pairs.
+def _recognise(path: Path, given: bool) -> tuple[str, _Format, Iterator[Pair]] | None:
+    """Returns the kind and format of a file and all its pairs.
 
     A file that was not given itself, but lies in a given directory, may be anything: None then.
 
     Raises:
-      UserError: The file cannot be read, or was given and is of no known kind.
+        UserError: the file cannot be read, or was given and is of no known kind.
     """
     try:
         is_json = looks_like_json(path)
@@ -208,9 +199,10 @@ def _recognise(path: Path, given: bool) -> tuple[_Format, Iterator[Pair]] | None
             raise
         return None
     values = [value for _, value in head]
-    for value, format in itertools.product(values, _JSON_FORMATS if is_json else _TEXT_FORMATS):
+    formats = _JSON_FORMATS if is_json else _TEXT_FORMATS
+    for value, (kind, format) in itertools.product(values, formats.items()):
         if format.recognises(value):
-            return format, itertools.chain(head, pairs)
+            return kind, format, itertools.chain(head, pairs)
     if given:
         raise UserError(f"{path}: not a known kind of metadata; known are {_KNOWN}")
     return None

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
-from data_pipelines.prepare.sidecars.entries import Entry, Item
+from data_pipelines.prepare.sidecars.entries import Entry
 from data_pipelines.prepare.sidecars.values import normalise, printable
 from data_pipelines.targets import RELEASED, coded_value
 
@@ -26,6 +26,8 @@ _REMEDY: Final = "give exif_tags.json as it was released"
 # Labels of the file that differ from the tag's name, normalised.
 _LABELS: Final = {"whitebalancemode": "whitebalance"}
 
+BY_ID: Final = False
+
 
 def recognises(value: object) -> bool:
     """Whether a JSON value is the row of a photo."""
@@ -33,37 +35,29 @@ def recognises(value: object) -> bool:
     return row is not None and any(_number(v) is not None for v in row[_TAIL])
 
 
-def item(key: str | None, value: object) -> Item | None:
-    """Returns the entry of a photo, None if it is malformed."""
-    return Item(key, value) if key and _row(value) is not None else None
+def key_of(key: str | None, value: Any) -> str | None:
+    """Returns the photo that an entry is of, None if it is malformed."""
+    return key if key and _row(value) is not None else None
 
 
-def read(body: dict[str, Any] | list[Any], photo: str, source: str) -> Entry:
-    """Reads the label vector of a photo.
-
-    Args:
-      body: The 17 values.
-      photo: Name of the photo, for the error message.
-      source: Name of the file, for the error message.
+def read(value: dict[str, Any] | list[Any]) -> Entry:
+    """Reads the label vector of a photo, the last fourteen of 17 values.
 
     Raises:
-      UserError: A class id does not exist, or the columns are in another order.
+        UserError: a class id does not exist, or the columns are in another order.
     """
-    place = f"{source}: {printable(photo)}"
-    names = list(body) if isinstance(body, dict) else ["" for _ in body]
-    values = list(body.values()) if isinstance(body, dict) else body
+    names = list(value) if isinstance(value, dict) else ["" for _ in value]
+    values = list(value.values()) if isinstance(value, dict) else value
     coded = []
-    for tag, name, value in zip(RELEASED, names[_TAIL], values[_TAIL], strict=True):
+    for tag, name, number in zip(RELEASED, names[_TAIL], values[_TAIL], strict=True):
         label = _LABELS.get(normalise(name), normalise(name))
         if label != tag.lower() and label in _NAMES:
-            raise UserError(
-                f"{place}: column {printable(name)!r} is where {tag!r} is expected; {_REMEDY}"
-            )
-        coded.append(_number(value))
+            raise UserError(f"column {printable(name)!r} is where {tag!r} is expected; {_REMEDY}")
+        coded.append(_number(number))
         try:
             coded_value(tag, coded[-1])
         except ValueError as error:
-            raise UserError(f"{place}: column {tag!r}: {error}; {_REMEDY}") from error
+            raise UserError(f"column {tag!r}: {error}; {_REMEDY}") from error
     return Entry({}, tuple(coded))
 
 
@@ -85,14 +79,14 @@ def read_tensor(data: bytes) -> np.ndarray:
     Nothing in the file is executed: PyTorch loads with `weights_only=True`.
 
     Args:
-      data: The file's content, of a uint8 tensor [3, 256, 256].
+        data: the file's content, of a uint8 tensor [3, 256, 256].
 
     Returns:
-      uint8 [256, 256, 3].
+        uint8 [256, 256, 3].
 
     Raises:
-      ImageError: The file holds anything else ("undecodable").
-      UserError: PyTorch is not installed.
+        ImageError: the file holds anything else ("undecodable").
+        UserError: PyTorch is not installed.
     """
     try:
         import torch

@@ -7,9 +7,9 @@ printed by metadata-extractor; Flickr's labels without a category are understood
 
 import re
 import urllib.parse
-from typing import Any, Final
+from typing import Final
 
-from data_pipelines.prepare.sidecars.entries import Entry, Item
+from data_pipelines.prepare.sidecars.entries import Entry, entry_of
 from data_pipelines.prepare.sidecars.values import APEX, FIELDS, normalise
 
 _CATEGORIES: Final = frozenset({"exif", "exifsubifd", "exififd0", "exififd", "ifd0", "tiff"})
@@ -47,30 +47,26 @@ _LIGHT_SOURCE: Final = "whitebalance"
 _LINE = re.compile(r"([0-9]{1,20})\t(.*)", re.DOTALL)
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
-
-def item(line: str) -> Item | None:
-    """Returns the entry of a line, None if it is malformed."""
-    match = _LINE.fullmatch(line)
-    return Item(match[1], match[2]) if match else None
+BY_ID: Final = True
 
 
 def recognises(line: str) -> bool:
     """Whether a line holds a wanted field."""
-    entry = item(line)
-    return entry is not None and bool(read(entry.body).raw)
+    return key_of(None, line) is not None and bool(read(line).raw)
 
 
-def read(body: str) -> Entry:
-    """Reads the fields of a line."""
-    raw: dict[str, Any] = {}
-    for pair in body.split(","):
-        key, colon, text = pair.partition(":")
-        field = _field(key) if colon else None
-        if field is not None and field not in raw:
-            value = APEX[field](_decode(text))
-            if value is not None:
-                raw[field] = value
-    return Entry(raw)
+def key_of(key: str | None, line: str) -> str | None:
+    """Returns the id of the photo that a line is of, None if it is malformed."""
+    match = _LINE.fullmatch(line)
+    return match[1] if match else None
+
+
+def read(line: str) -> Entry:
+    """Reads the fields of a line, with or without the id."""
+    match = _LINE.fullmatch(line)
+    pairs = (pair.partition(":") for pair in (match[2] if match else line).split(","))
+    named = ((_field(key), text) for key, colon, text in pairs if colon)
+    return entry_of((field, APEX[field](_decode(text))) for field, text in named if field)
 
 
 def _field(key: str) -> str | None:

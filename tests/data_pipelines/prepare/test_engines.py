@@ -76,12 +76,12 @@ def interrupted_copy(photos: Path, tmp_path: Path, out: Path) -> Path:
     code = (
         "import os, sys\n"
         "from data_pipelines.prepare import parts\n"
-        "put = parts.put\n"
-        "def kill_after_rows(path, data):\n"
-        "    put(path, data)\n"
+        "write = parts.write_text\n"
+        "def kill_after_rows(path, text):\n"
+        "    write(path, text)\n"
         "    if path.name.endswith('.rows'):\n"
         "        os._exit(9)\n"
-        "parts.put = kill_after_rows\n"
+        "parts.write_text = kill_after_rows\n"
         "from exif_jax.cli.__main__ import main\n"
         "main(sys.argv[1:])\n"
     )

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_pipelines.prepare.isolation import GuardedReader
 from data_pipelines.prepare.options import Options
-from data_pipelines.prepare.reader import Photo, Reject, read_photo
+from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo
 from data_pipelines.prepare.sources import Item
 from data_pipelines.prepare.worker import read_one
 
@@ -60,7 +60,7 @@ def test_a_file_that_needs_too_much_memory_is_rejected(
             result = reader.read(item(tmp_path / name))
             assert isinstance(result, Reject), name
             assert result.reason == "out_of_memory", result
-            assert isinstance(reader.read(item(good)), Photo)
+            assert isinstance(reader.read(item(good)), PreparedPhoto)
 
 
 def test_a_reader_that_dies_rejects_the_file_and_is_replaced(make_photo: MakePhoto) -> None:
@@ -121,4 +121,4 @@ def test_what_libraries_print_does_not_get_in_between(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     Image.fromarray(pixels).save(path, compression="tiff_lzw", exif=exif)
     with GuardedReader(Options()) as reader:
-        assert isinstance(reader.read(item(path)), Photo)
+        assert isinstance(reader.read(item(path)), PreparedPhoto)

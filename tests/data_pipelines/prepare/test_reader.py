@@ -1,4 +1,5 @@
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from PIL import Image
 from data_pipelines.images import decode_image
 from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.reader import (
-    Photo,
+    PreparedPhoto,
     Reject,
     choose_windows,
     content_id,
-    photo_from_json,
-    photo_to_json,
+    from_row,
     read_photo,
+    to_row,
 )
 from data_pipelines.prepare.sidecars import Entry
 from data_pipelines.targets import RELEASED
@@ -27,9 +28,9 @@ from data_pipelines.targets import RELEASED
 MakePhoto = Callable[..., Path]
 
 
-def accepted(path: Path, sidecar: Entry | None = None, **changes: Any) -> Photo:
+def accepted(path: Path, sidecar: Entry | None = None, **changes: Any) -> PreparedPhoto:
     result = read_photo(path.read_bytes(), Options(**changes), name=path.name, sidecar=sidecar)
-    assert isinstance(result, Photo), result
+    assert isinstance(result, PreparedPhoto), result
     return result
 
 
@@ -266,6 +267,9 @@ def test_stray_bytes_harm_nothing(make_photo: MakePhoto) -> None:
     assert accepted(stray).values == accepted(path).values
 
 
-def test_photos_come_back_from_json(make_photo: MakePhoto) -> None:
+def test_photos_and_rejects_come_back_from_json(make_photo: MakePhoto) -> None:
     photo = accepted(make_photo("a.jpg", size=(600, 300)))
-    assert photo_from_json(photo_to_json(photo), b"".join(photo.windows)) == photo
+    row = json.loads(json.dumps(to_row(photo)))
+    assert from_row(row, b"".join(photo.windows)) == photo
+    reject = Reject("too_small", "10 x 10 pixels", {"flat": 1})
+    assert from_row(json.loads(json.dumps(to_row(reject))), b"") == reject

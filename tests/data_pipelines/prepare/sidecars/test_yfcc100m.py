@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.errors import UserError
 from data_pipelines.prepare.sidecars import load_sidecars
-from data_pipelines.prepare.sidecars.yfcc100m import item, read
+from data_pipelines.prepare.sidecars.yfcc100m import read
 from data_pipelines.tags import parse_tags
 from data_pipelines.targets import RELEASED
 
@@ -30,7 +30,7 @@ NAME = "6110054503_d26fce212e_o.jpg"
 
 
 def test_values():
-    raw = read(item(LINE).body).raw
+    raw = read(LINE).raw
     values = parse_tags(raw)
     assert values.keys() == RELEASED.keys()
     assert values == pytest.approx(

@@ -1,0 +1,131 @@
+"""Files and folders on disk and in object storage (gs://, s3://, ...) alike.
+
+Paths are texts: local ones may hold names that are no valid text, and millions of them are quicker
+without an object each. Only light libraries are imported, as worker processes use this module.
+"""
+
+import contextlib
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import IO, Final
+
+from etils import epath
+
+from data_pipelines.errors import UserError
+
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_uri(path: str | os.PathLike[str]) -> bool:
+    """Whether a path has a scheme, such as gs://."""
+    return _URI.match(os.fspath(path)) is not None
+
+
+def expand_user(path: str) -> str:
+    """Replaces ~ by the home directory, which the shell does not where `--out=` stands before."""
+    return path if is_uri(path) else os.path.expanduser(path)  # noqa: PTH111  (~ alone stays a text)
+
+
+def suffix_of(path: str) -> str:
+    """The last suffix, in lower case and with its dot."""
+    return posixpath.splitext(path)[1].lower()
+
+
+def valid_text(name: str) -> str:
+    """Makes a name valid text; disks and archives hold names in other encodings too."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def describe(error: Exception) -> str:
+    """One line for messages and for the list of rejected files."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def cannot_read(error: Exception) -> str:
+    """For messages: what a disk or a remote storage failed with, and the remedy."""
+    if isinstance(error, ImportError):
+        return (
+            f"{describe(error)}; install what reads this storage "
+            "(pip install gcsfs for gs://, s3fs for s3://)"
+        )
+    reason = getattr(error, "strerror", None) or describe(error)
+    return f"cannot be read ({reason}); change its permissions or leave it out"
+
+
+@contextlib.contextmanager
+def refusing(path: str) -> Iterator[None]:
+    """Turns failures of the disk or the remote storage into one `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # every remote storage has its own errors
+        raise UserError(f"{path}: {cannot_read(error)}") from error
+
+
+def open_file(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """Opens a file for reading."""
+    return epath.Path(path).open("rb")
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder."""
+    if not is_uri(path):
+        return os.path.isdir(path)  # noqa: PTH112  (faster, and allows impossible names)
+    with refusing(path):
+        return bool(epath.Path(path).is_dir())
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder."""
+    with refusing(path):
+        return bool(epath.Path(path).exists())
+
+
+def is_link(path: str) -> bool:
+    """Whether a path is a symbolic link; remote storage has none."""
+    return not is_uri(path) and os.path.islink(path)  # noqa: PTH114  (see `is_folder`)
+
+
+def parent_of(path: str) -> str:
+    """The folder that holds a file."""
+    return path.rpartition("/")[0] or "/"
+
+
+def join(folder: str, name: str) -> str:
+    """The path of a name in a folder."""
+    return f"{folder}{'' if folder.endswith('/') else '/'}{name}"
+
+
+def list_folder(folder: str) -> tuple[list[str], list[str]]:
+    """Names of the folders (also links to folders) and of the files in a folder.
+
+    Raises:
+        UserError: it cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    with refusing(folder):
+        levels = (
+            epath.Path(folder).walk(on_error=refuse)
+            if is_uri(folder)
+            else os.walk(folder, onerror=refuse)
+        )
+        # Only the first level: remote storages report no failure to list a deeper one.
+        _, folders, files = next(iter(levels), ("", [], []))
+    return [name.rstrip("/") for name in folders], [name for name in files if name]
+
+
+def walk(top: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields every folder from `top` down with the names of its files; follows no links."""
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        folders, files = list_folder(folder)
+        yield folder, files
+        paths = (join(folder, name) for name in folders if name != "__MACOSX")
+        waiting += [path for path in paths if not is_link(path)]
