@@ -75,8 +75,7 @@ def make_shard(workspace: Workspace, number: int) -> int:
     target = shard_path(workspace.out, todo["split"], todo["index"], todo["num_shards"])
     with putting(target) as file:
         size, columns = write_shard(file, records_of_shard(workspace, todo["photos"]))
-    sizes = json.dumps([len(columns), size])
-    write_text(workspace.shards / f"{number:06d}.size", sizes)
+    write_text(workspace.shards / f"{number:06d}.size", json.dumps([len(columns), size]))
     write_bytes(workspace.shards / f"{number:06d}.columns", columns.to_bytes())
     return len(columns)
 
