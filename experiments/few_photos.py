@@ -146,7 +146,7 @@ def judge(
     apart = np.array(split_groups(of["cameras"].tolist(), 0.25, 1))
     rows = []
     for structure, sizes in PROJECTED if pca else WHOLE:
-        for size in sizes:
+        for size in sizes if structure[1] < x.shape[1] else ():  # a narrow network has few columns
             name = f"{extractor}_{pca}_{name_of(structure).replace(' ', '_')}_{size}"
             path = folder / "rows" / f"{name}.json"
             if not path.exists():

@@ -33,6 +33,7 @@ def test_a_quick_run_reports_everything(command: str, tmp_path: Path) -> None:
             "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # nearly all of the time is compilation
+            "OPENBLAS_NUM_THREADS": "1",  # threads that wait for each other
             "XLA_FLAGS": "",  # one device
         },
         capture_output=True,
