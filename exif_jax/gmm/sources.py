@@ -132,14 +132,13 @@ class Rows:
 
     def survey(self, key: Array) -> tuple[Moments, Sample]:
         """Moments and a sample of all processes' rows, in one pass that also checks them."""
-        structure = self.program.structure
-        rng, matrix = generator(key, jax.process_index()), needs_matrix(structure)
+        structure, rng = self.program.structure, generator(key, jax.process_index())
         moments: Moments | None = None
         sample: Sample | None = None
         for x, weights in self.blocks():
             if sample is None:
                 structure.check(x.shape[1])
-            moments = moments_of(x, weights, matrix, moments)
+            moments = moments_of(x, weights, needs_matrix(structure), moments)
             drawn = Sample.of(rng, x, weights)
             sample = drawn if sample is None else sample.merge(drawn)
         assert sample is not None

@@ -6,9 +6,11 @@ large is subtracted from something large.
 """
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
@@ -19,7 +21,7 @@ Estimate = tuple["Covariances", Array, Array]
 
 
 class Sums(NamedTuple):
-    """What covariances are estimated from.
+    """What covariances are estimated from, of all components or of one.
 
     Attributes:
         scatter: about the new means.
@@ -41,6 +43,9 @@ class Sums(NamedTuple):
 class Covariances(abc.ABC):
     """Covariances of a mixture: a pytree whose fields are the arrays that are stored.
 
+    Their first axis is that of the components, unless these share one covariance. A kind says what
+    one covariance does; this class does it for all.
+
     Attributes:
         name: of the kind, the `covariance_type` of a fit.
         keeps: the maps of rows that leave a mixture of this kind. The working coordinates of EM
@@ -59,8 +64,6 @@ class Covariances(abc.ABC):
     shared: ClassVar[bool] = False
     own_matrices: ClassVar[bool] = False
 
-    # Shapes
-
     @staticmethod
     @abc.abstractmethod
     def shapes(components: int, columns: int, found: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -69,57 +72,107 @@ class Covariances(abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def num_parameters(components: int, columns: int, rank: int) -> int:
-        """Free parameters."""
+        """Free parameters of all covariances."""
 
     @property
     def rank(self) -> int:
         """R."""
         return 0
 
-    # Density and samples
-
-    @abc.abstractmethod
-    def squared_distances(self, means_KD: Array, x_ND: Array) -> Array:
-        """Squared Mahalanobis distances of rows from means, [N, K]."""
-
-    @abc.abstractmethod
-    def log_determinants(self, columns: int) -> Array:
-        """Logarithms of the determinants of the covariances, [K] or [1] if shared."""
-
-    @abc.abstractmethod
-    def sample(self, noise_ND: Array, labels_N: Array) -> Array:
-        """Rows [N, D] of covariance `labels_N` from rows of independent unit variance."""
-
-    # E-step and M-step
-
-    @staticmethod
-    @abc.abstractmethod
-    def scatter(x_ND: Array, weights_NK: Array, means_KD: Array, tile: int) -> Array:
-        """Scatter of rows about the means, weighted by (weighted) responsibilities."""
-
-    @classmethod
-    @abc.abstractmethod
-    def estimate(cls, sums: Sums) -> Estimate:
-        """Covariances, the jitter that factorising needed [K] (0 as a rule), shrinkage [K]."""
-
-    # Working coordinates, on the host
-
     @abc.abstractmethod
     def outward(self, scale_D: np.ndarray, upper_DD: np.ndarray | None) -> "Covariances":
-        """Covariances of x from those of z = (x / scale) @ upper, float64."""
-
-    # scikit-learn
-
-    @property
-    @abc.abstractmethod
-    def matrices(self) -> Array:
-        """The covariances, in scikit-learn's shape."""
+        """Covariances of x from those of z = (x / scale) @ upper, float64 on the host."""
 
     def in_sklearn(self) -> "Covariances":
         """The same covariances in a kind that scikit-learn has, with `precisions_cholesky`."""
         return self
 
+    # One covariance
 
-def over_components(function: Callable[..., Array], *arrays: Array) -> Array:
-    """Maps over the first axes, one component at a time: K times less memory than all at once."""
-    return lax.map(lambda slices: function(*slices), arrays)
+    @abc.abstractmethod
+    def squared_norms(self, centred_ND: Array) -> Array:
+        """Squared Mahalanobis distances of rows from zero, [N]."""
+
+    @abc.abstractmethod
+    def log_determinant(self, columns: int) -> Array:
+        """Logarithm of the determinant, []."""
+
+    @abc.abstractmethod
+    def coloured(self, noise_ND: Array) -> Array:
+        """Rows of this covariance from rows of independent unit variance."""
+
+    @abc.abstractmethod
+    def matrix(self) -> Array:
+        """In scikit-learn's shape: [D, D], variances [D] or a variance []."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def scatter_of_one(x_ND: Array, weights_N: Array, mean_D: Array, tile: int) -> Array:
+        """Scatter of weighted rows about a mean; `tile` as in `linalg.scatter`."""
+
+    @classmethod
+    @abc.abstractmethod
+    def estimate_one(cls, sums: Sums) -> Estimate:
+        """A covariance, the jitter that it needed (0 as a rule), the share of shrinkage."""
+
+    # Those of all components
+
+    def squared_distances(self, means_KD: Array, x_ND: Array) -> Array:
+        """Squared Mahalanobis distances of rows from means, [N, K]."""
+
+        def from_mean(part: tuple[Array, Covariances]) -> Array:
+            mean, own = part
+            return (self if self.shared else own).squared_norms(x_ND - mean[None])
+
+        # One component at a time: K times less memory than all at once.
+        return lax.map(from_mean, (means_KD, None if self.shared else self)).T
+
+    def log_determinants(self, columns: int) -> Array:
+        """Logarithms of the determinants, [K], or [1] if shared."""
+        if self.shared:
+            return self.log_determinant(columns)[None]
+        return jax.vmap(lambda own: own.log_determinant(columns))(self)
+
+    def sample(self, noise_ND: Array, labels_N: Array) -> Array:
+        """Rows [N, D] of covariance `labels_N` from rows of independent unit variance."""
+        if self.shared:
+            return self.coloured(noise_ND)
+        every = jnp.arange(len(jax.tree.leaves(self)[0]))
+
+        def of_component(rows: Array, part: tuple[Array, Covariances]) -> tuple[Array, None]:
+            k, own = part
+            return jnp.where((labels_N == k)[:, None], own.coloured(noise_ND), rows), None
+
+        return lax.scan(of_component, noise_ND, (every, self))[0]
+
+    @property
+    def matrices(self) -> Array:
+        """The covariances, in scikit-learn's shape."""
+        return self.matrix() if self.shared else jax.vmap(lambda own: own.matrix())(self)
+
+    @classmethod
+    def scatter(cls, x_ND: Array, weights_NK: Array, means_KD: Array, tile: int) -> Array:
+        """Scatter of rows about the means, weighted by (weighted) responsibilities."""
+
+        def of_one(part: tuple[Array, Array]) -> Array:
+            weights, mean = part
+            return cls.scatter_of_one(x_ND, weights, mean, tile)
+
+        parts: Array = lax.map(of_one, (weights_NK.T, means_KD))
+        return parts.sum(axis=0) if cls.shared else parts
+
+    @classmethod
+    def estimate(cls, sums: Sums) -> Estimate:
+        """Covariances, the jitter that each needed [K], the shares of shrinkage [K]."""
+        if not cls.shared:
+
+            def of_one(part: tuple[Array, Array, Array]) -> Estimate:
+                scatter, count, fourth = part
+                return cls.estimate_one(sums._replace(scatter=scatter, counts=count, fourth=fourth))
+
+            found: Estimate = lax.map(of_one, (sums.scatter, sums.counts, sums.fourth))
+            return found
+        one = sums._replace(counts=sums.counts.sum(), fourth=sums.fourth.sum())
+        covariance, *numbers = cls.estimate_one(one)
+        jitter, share = (number + jnp.zeros_like(sums.counts) for number in numbers)
+        return covariance, jitter, share

@@ -8,14 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from exif_jax.gmm.covariances.base import (
-    Covariances,
-    Estimate,
-    Maps,
-    Shape,
-    Sums,
-    over_components,
-)
+from exif_jax.gmm.covariances.base import Covariances, Estimate, Maps, Shape, Sums
 from exif_jax.gmm.linalg import dot, positive
 
 
@@ -42,45 +35,37 @@ class Diagonal(Covariances):
         """K rows of variances."""
         return components * columns
 
-    def squared_distances(self, means_KD: Array, x_ND: Array) -> Array:
-        """[N, K]."""
-        return over_components(
-            lambda mean, scale: jnp.square(
-                (x_ND - mean[None]) * jnp.broadcast_to(scale, mean.shape)[None]
-            ).sum(axis=1),
-            means_KD,
-            self.precisions_cholesky,
-        ).T
-
-    def log_determinants(self, columns: int) -> Array:
-        """[K]."""
-        return -2 * jnp.log(self.precisions_cholesky).sum(axis=1)
-
-    def sample(self, noise_ND: Array, labels_N: Array) -> Array:
-        """Rows [N, D]."""
-        return noise_ND / jnp.asarray(self.precisions_cholesky)[labels_N].reshape(len(noise_ND), -1)
-
-    @staticmethod
-    def scatter(x_ND: Array, weights_NK: Array, means_KD: Array, tile: int) -> Array:
-        """[K, D]."""
-        return over_components(
-            lambda weights, mean: dot(weights, jnp.square(x_ND - mean[None])),
-            weights_NK.T,
-            means_KD,
-        )
-
-    @classmethod
-    def estimate(cls, sums: Sums) -> Estimate:
-        """Deviations, none of them zero."""
-        variances = sums.scatter / sums.counts[:, None] + sums.regulariser[None]
-        safe, jitter = positive(variances, variances.mean(axis=1, keepdims=True))
-        return cls(1 / jnp.sqrt(safe)), jitter.max(axis=1), jnp.zeros_like(sums.counts)
-
     def outward(self, scale_D: np.ndarray, upper_DD: np.ndarray | None) -> Covariances:
         """Scaled column by column."""
         return type(self)(self.precisions_cholesky / scale_D)
 
-    @property
-    def matrices(self) -> Array:
-        """Variances [K, D]."""
+    def _row(self, columns: int) -> Array:
+        return jnp.broadcast_to(self.precisions_cholesky, (1, columns))
+
+    def squared_norms(self, centred_ND: Array) -> Array:
+        """Of standardised rows."""
+        return jnp.square(centred_ND * self._row(centred_ND.shape[1])).sum(axis=1)
+
+    def log_determinant(self, columns: int) -> Array:
+        """From all deviations."""
+        return -2 * jnp.log(self._row(columns)).sum()
+
+    def coloured(self, noise_ND: Array) -> Array:
+        """Rows times the deviations."""
+        return noise_ND / self._row(noise_ND.shape[1])
+
+    def matrix(self) -> Array:
+        """Variances [D]."""
         return self.precisions_cholesky**-2
+
+    @staticmethod
+    def scatter_of_one(x_ND: Array, weights_N: Array, mean_D: Array, tile: int) -> Array:
+        """[D]."""
+        return dot(weights_N, jnp.square(x_ND - mean_D[None]))
+
+    @classmethod
+    def estimate_one(cls, sums: Sums) -> Estimate:
+        """Deviations, none of them zero."""
+        variances = sums.scatter / sums.counts + sums.regulariser
+        safe, jitter = positive(variances, variances.mean())
+        return cls(1 / jnp.sqrt(safe)), jitter.max(), jnp.zeros_like(sums.counts)

@@ -5,15 +5,9 @@ from collections.abc import Mapping
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
-from exif_jax.gmm.covariances.base import (
-    Covariances,
-    Estimate,
-    Shape,
-    Sums,
-    over_components,
-)
+from exif_jax.gmm.covariances.base import Covariances, Estimate, Shape, Sums
 from exif_jax.gmm.covariances.full import Full
 from exif_jax.gmm.linalg import dot, positive
 
@@ -61,66 +55,52 @@ class LowRank(Covariances):
         """R."""
         return self.variances.shape[-1]
 
-    def squared_distances(self, means_KD: Array, x_ND: Array) -> Array:
-        """[N, K]."""
-
-        def one(mean: Array, directions: Array, variances: Array, noise: Array) -> Array:
-            centred = x_ND - mean[None]
-            along = dot(centred, directions)
-            # Not by Pythagoras: where little is left over, the difference would be noise.
-            across = centred - dot(along, directions.T)
-            return (jnp.square(along) / variances[None]).sum(axis=1) + jnp.square(across).sum(
-                axis=1
-            ) / noise
-
-        return over_components(one, means_KD, self.directions, self.variances, self.noise).T
-
-    def log_determinants(self, columns: int) -> Array:
-        """[K]."""
-        others = columns - self.rank
-        return jnp.log(self.variances).sum(axis=1) + others * jnp.log(self.noise)
-
-    def sample(self, noise_ND: Array, labels_N: Array) -> Array:
-        """Rows [N, D]."""
-        directions, sigma = self.directions[labels_N], jnp.sqrt(self.noise)[labels_N, None]
-        along = jnp.einsum("nd,ndr->nr", noise_ND, directions)
-        more = along * (jnp.sqrt(self.variances)[labels_N] - sigma)
-        return noise_ND * sigma + jnp.einsum("nr,ndr->nd", more, directions)
-
-    scatter = staticmethod(Full.scatter)
-
-    @classmethod
-    def estimate(cls, sums: Sums) -> Estimate:
-        """Maximum-likelihood probabilistic PCA of every component (Tipping & Bishop, eq. 13-16)."""
-        columns, rank = sums.scatter.shape[1], sums.rank
-
-        def one(covariance: Array) -> Estimate:
-            largest, vectors = jnp.linalg.eigh(covariance)
-            directions = vectors[:, -rank:]
-            # Variances from the directions, not from the decomposition, whose errors are relative
-            # to the largest of them.
-            products = dot(covariance, directions) * directions
-            noise = (jnp.diagonal(covariance) - products.sum(axis=1)).sum() / (columns - rank)
-            noise, jitter = positive(noise + sums.regulariser, largest[-1])
-            variances = jnp.maximum(products.sum(axis=0) + sums.regulariser, noise)
-            return cls(directions, variances, noise), jitter, jnp.zeros_like(jitter)
-
-        found: Estimate = lax.map(one, sums.scatter / sums.counts[:, None, None])
-        return found
-
     def outward(self, scale_D: np.ndarray, upper_DD: np.ndarray | None) -> Covariances:
         """Scaled as a whole."""
         square = np.square(scale_D[0])
         return LowRank(self.directions, self.variances * square, self.noise * square)
 
-    @property
-    def matrices(self) -> Array:
-        """[K, D, D]."""
-        scaled = self.directions * (self.variances - self.noise[:, None])[:, None, :]
-        identity = jnp.eye(self.directions.shape[1], dtype=self.noise.dtype)
-        return dot(scaled, self.directions.mT) + self.noise[:, None, None] * identity[None]
-
     def in_sklearn(self) -> Covariances:
         """Full ones."""
         lower = jnp.linalg.cholesky(self.matrices)
         return Full(jnp.linalg.inv(lower).mT)
+
+    def squared_norms(self, centred_ND: Array) -> Array:
+        """Along the directions, and across."""
+        along = dot(centred_ND, self.directions)
+        # Not by Pythagoras: where little is left over, the difference would be noise.
+        across = jnp.square(centred_ND - dot(along, self.directions.T)).sum(axis=1)
+        return (jnp.square(along) / self.variances[None]).sum(axis=1) + across / self.noise
+
+    def log_determinant(self, columns: int) -> Array:
+        """Along the directions, and across."""
+        return jnp.log(self.variances).sum() + (columns - self.rank) * jnp.log(self.noise)
+
+    def coloured(self, noise_ND: Array) -> Array:
+        """Rows times the root of the covariance."""
+        sigma = jnp.sqrt(self.noise)
+        more = dot(noise_ND, self.directions) * (jnp.sqrt(self.variances) - sigma)[None]
+        return noise_ND * sigma + dot(more, self.directions.T)
+
+    def matrix(self) -> Array:
+        """[D, D]."""
+        scaled = self.directions * (self.variances - self.noise)[None]
+        identity = jnp.eye(len(scaled), dtype=scaled.dtype)
+        return dot(scaled, self.directions.T) + self.noise * identity
+
+    scatter_of_one = staticmethod(Full.scatter_of_one)
+
+    @classmethod
+    def estimate_one(cls, sums: Sums) -> Estimate:
+        """Maximum-likelihood probabilistic PCA (Tipping & Bishop, eq. 13-16)."""
+        covariance, rank = sums.scatter / sums.counts, sums.rank
+        largest, vectors = jnp.linalg.eigh(covariance)
+        directions = vectors[:, -rank:]
+        # Variances from the directions, not from the decomposition, whose errors are relative to
+        # the largest of them.
+        products = dot(covariance, directions) * directions
+        rest = (jnp.diagonal(covariance) - products.sum(axis=1)).sum()
+        noise = rest / (len(covariance) - rank) + sums.regulariser
+        noise, jitter = positive(noise, largest[-1])
+        variances = jnp.maximum(products.sum(axis=0) + sums.regulariser, noise)
+        return cls(directions, variances, noise), jitter, jnp.zeros_like(jitter)

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from exif_jax.gmm.covariances.base import over_components
 from exif_jax.gmm.linalg import dot
 
 # (covariance [D, D], fourth moment [], count []) -> covariance, share of the target.
@@ -45,8 +44,10 @@ SHRINKAGES = tuple(METHODS)
 
 def fourth_moments(x_ND: Array, weights_NK: Array, means_KD: Array) -> Array:
     """Weighted sums of the fourth powers of the distances from the means, [K]."""
-    return over_components(
-        lambda weights, mean: dot(weights, jnp.square(jnp.square(x_ND - mean[None]).sum(axis=1))),
-        weights_NK.T,
-        means_KD,
-    )
+
+    def about(part: tuple[Array, Array]) -> Array:
+        weights, mean = part
+        return dot(weights, jnp.square(jnp.square(x_ND - mean[None]).sum(axis=1)))
+
+    result: Array = lax.map(about, (weights_NK.T, means_KD))
+    return result

@@ -1,13 +1,13 @@
 """The same variance in every direction."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from exif_jax.gmm.covariances.base import Covariances, Estimate, Shape, Sums
+from exif_jax.gmm.covariances.base import Covariances, Estimate, Maps, Shape, Sums
 from exif_jax.gmm.covariances.diagonal import Diagonal
 from exif_jax.gmm.linalg import positive
 
@@ -21,7 +21,7 @@ class Spherical(Diagonal):
     """
 
     name = "spherical"
-    keeps = "uniform"
+    keeps: ClassVar[Maps] = "uniform"
 
     @staticmethod
     def shapes(components: int, columns: int, found: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -33,17 +33,13 @@ class Spherical(Diagonal):
         """K variances."""
         return components
 
-    def log_determinants(self, columns: int) -> Array:
-        """[K]."""
-        return -2 * columns * jnp.log(self.precisions_cholesky)
-
-    @classmethod
-    def estimate(cls, sums: Sums) -> Estimate:
-        """Deviations, none of them zero."""
-        variances = (sums.scatter / sums.counts[:, None]).mean(axis=1) + sums.regulariser
-        safe, jitter = positive(variances, variances)
-        return cls(1 / jnp.sqrt(safe)), jitter, jnp.zeros_like(sums.counts)
-
     def outward(self, scale_D: np.ndarray, upper_DD: np.ndarray | None) -> Covariances:
         """Scaled as a whole."""
         return type(self)(self.precisions_cholesky / scale_D[0])
+
+    @classmethod
+    def estimate_one(cls, sums: Sums) -> Estimate:
+        """A deviation that is not zero."""
+        variance = (sums.scatter / sums.counts).mean() + sums.regulariser
+        safe, jitter = positive(variance, variance)
+        return cls(1 / jnp.sqrt(safe)), jitter, jnp.zeros_like(sums.counts)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import flax.struct
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from exif_jax.gmm import linalg
-from exif_jax.gmm.covariances.base import Estimate, Shape, Sums, over_components
-from exif_jax.gmm.covariances.full import Full, factored
+from exif_jax.gmm.covariances.base import Shape
+from exif_jax.gmm.covariances.full import Full
 
 
 @flax.struct.dataclass
@@ -20,8 +20,8 @@ class Tied(Full):
     """
 
     name = "tied"
-    own_matrices = False
     shared = True
+    own_matrices = False
 
     @staticmethod
     def shapes(components: int, columns: int, found: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -30,28 +30,19 @@ class Tied(Full):
 
     @staticmethod
     def num_parameters(components: int, columns: int, rank: int) -> int:
-        """One symmetric matrix."""
+        """Of one symmetric matrix."""
         return columns * (columns + 1) // 2
 
     def squared_distances(self, means_KD: Array, x_ND: Array) -> Array:
-        """[N, K]."""
+        """[N, K], from one product instead of K."""
         # About one of the means: far from the origin the differences would lose digits.
         y_ND = linalg.times_upper(x_ND - means_KD[:1], self.precisions_cholesky)
         centres_KD = linalg.times_upper(means_KD - means_KD[:1], self.precisions_cholesky)
-        return over_components(lambda c: jnp.square(y_ND - c[None]).sum(axis=1), centres_KD).T
+        return lax.map(lambda c: jnp.square(y_ND - c[None]).sum(axis=1), centres_KD).T
 
-    def log_determinants(self, columns: int) -> Array:
-        """[1]."""
-        return -2 * jnp.log(jnp.diagonal(self.precisions_cholesky)).sum(keepdims=True)
-
-    def sample(self, noise_ND: Array, labels_N: Array) -> Array:
-        """Rows [N, D]."""
-        return linalg.dot(noise_ND, linalg.inverse_transpose(self.precisions_cholesky.T))
-
-    @staticmethod
-    def scatter(x_ND: Array, weights_NK: Array, means_KD: Array, tile: int) -> Array:
-        """[D, D], summed over components."""
-        # One product instead of K: about each row's own expected mean, then a K x K correction.
+    @classmethod
+    def scatter(cls, x_ND: Array, weights_NK: Array, means_KD: Array, tile: int) -> Array:
+        """[D, D]: about each row's own expected mean, then a K x K correction."""
         totals = weights_NK.sum(axis=1)
         shares_NK = weights_NK / jnp.where(totals > 0, totals, 1)[:, None]
         origin = jnp.zeros_like(means_KD[0])
@@ -61,17 +52,3 @@ class Tied(Full):
         own = (weights_NK * (1 - shares_NK)).sum(axis=0)
         correction = jnp.where(jnp.eye(len(own), dtype=bool), own[None], correction)
         return about_own + linalg.dot(means_KD.T, linalg.dot(correction, means_KD))
-
-    @classmethod
-    def estimate(cls, sums: Sums) -> Estimate:
-        """The factor of the one covariance."""
-        count, fourth = sums.counts.sum(), sums.fourth.sum()
-        upper, jitter, share = factored(sums, sums.scatter, count, fourth)
-        nothing = jnp.zeros_like(sums.counts)
-        return cls(upper), jitter + nothing, share + nothing
-
-    @property
-    def matrices(self) -> Array:
-        """[D, D]."""
-        inverse = linalg.inverse_transpose(self.precisions_cholesky.T)
-        return linalg.dot(inverse.T, inverse)

@@ -149,31 +149,29 @@ class SharedVariance(Covariances):
     def num_parameters(components, columns, rank):
         return 1
 
-    def squared_distances(self, means_KD, x_ND):
-        return jnp.square(x_ND[:, None] - means_KD[None]).sum(axis=-1) / self.variance
+    def squared_norms(self, centred_ND):
+        return jnp.square(centred_ND).sum(axis=1) / self.variance
 
-    def log_determinants(self, columns):
-        return columns * jnp.log(self.variance)[None]
+    def log_determinant(self, columns):
+        return columns * jnp.log(self.variance)
 
-    def sample(self, noise_ND, labels_N):
+    def coloured(self, noise_ND):
         return noise_ND * jnp.sqrt(self.variance)
 
+    def matrix(self):
+        return self.variance
+
     @staticmethod
-    def scatter(x_ND, weights_NK, means_KD, tile):
-        return (weights_NK * jnp.square(x_ND[:, None] - means_KD[None]).sum(axis=-1)).sum()
+    def scatter_of_one(x_ND, weights_N, mean_D, tile):
+        return weights_N @ jnp.square(x_ND - mean_D[None]).sum(axis=1)
 
     @classmethod
-    def estimate(cls, sums):
+    def estimate_one(cls, sums):
         nothing = jnp.zeros_like(sums.counts)
-        total = sums.counts.sum()
-        return cls(sums.scatter / total / 4 + sums.regulariser), nothing, nothing
+        return cls(sums.scatter / sums.counts / 4 + sums.regulariser), nothing, nothing
 
     def outward(self, scale_D, upper_DD):
         return SharedVariance(self.variance * scale_D[0] ** 2)
-
-    @property
-    def matrices(self):
-        return self.variance
 
 
 def test_a_new_kind_is_one_class_and_one_line(monkeypatch, fit, fit_stream, x, tmp_path):
