@@ -143,6 +143,7 @@ class OneClassConfig:
     tolerance: float = 1e-3  # EM stops when the mean log-likelihood gains less
     restarts: int = 1  # starts of EM, of which the likeliest result is kept
     precision: str = "float64"  # of the mixture; or float32, as right and faster, also on TPUs
+    memory_gib: float = 8.0  # features that take more are read from disk for every EM iteration
     threshold_rule: str = "heldout_quantile"  # or fitting_percentile, the published one
     false_positive_rate: float = 0.05  # of photos, at the threshold (published: 0.02)
     heldout_fraction: float = 0.3  # of photos, kept from fitting; half of them set the threshold

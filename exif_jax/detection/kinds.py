@@ -20,6 +20,7 @@ import numpy as np
 
 from data_pipelines.registry import Registry
 from exif_jax import gmm
+from exif_jax.detection.projection import project
 from exif_jax.models.extractor import apply
 from exif_jax.models.heads import BinaryHead
 from exif_jax.models.storage import Tree, flatten
@@ -59,13 +60,6 @@ def describe(kind: str, facts: Mapping[str, Any]) -> DetectorKind:
 
 
 DETECTOR_KINDS: Registry[type[DetectorKind]] = Registry("kind of detector")
-
-
-def project(features: np.ndarray, projection: Tree) -> np.ndarray:
-    """float64 [n, d] of features [n, F]: centred, then multiplied by the matrix [F, d]."""
-    centred = np.asarray(features, np.float64) - projection["mean"]
-    result: np.ndarray = centred @ projection["matrix"]
-    return result
 
 
 @DETECTOR_KINDS.register("one_class")

@@ -1,22 +1,25 @@
 """Gaussian mixtures fitted by expectation maximisation (EM), at any size.
 
-A mixture is a pytree, `GaussianMixture`. `fit` estimates one from rows in memory, `fit_stream` from
-chunks read again for every iteration, `fit_stepwise` from chunks seen once; `select` chooses among
-candidates. Rows are divided over the devices of a mesh and their statistics summed.
+A mixture is a pytree, `GaussianMixture`. `fit` estimates one from rows in memory, or from a
+`Stream` of chunks that are read again for every iteration; `select` chooses among candidates. Rows
+are divided over the devices of a mesh and their statistics summed.
 Shapes: N rows, D columns, K components.
 
-    covariances   the kinds of covariance: density, statistics and M-step of each
+    covariances   the kinds of covariance, one file each, with all that is peculiar to them
     mixture       densities, responsibilities, samples, information criteria
     frame         working coordinates, in which float32 is safe
-    statistics    E-step and M-step        program   the same, mapped over devices
-    em, stream    the fits                 progress  interrupted ones continue
-    start         k-means++                selection choice by held-out rows or criteria
-    estimator     scikit-learn's interface
+    statistics    E-step                    maximisation  M-step
+    program       both, mapped over devices sources       rows, in memory or streamed
+    em            the fit                   problem       its preparation and its result
+    progress      interrupted ones continue start         k-means++
+    selection     choice by held-out rows or criteria, drawn by selection_plot
+    estimator     scikit-learn's interface; loaded when asked for
 """
 
-from exif_jax.gmm.covariances import COVARIANCE_TYPES, SHRINKAGES, Structure
-from exif_jax.gmm.em import Fit, fit
-from exif_jax.gmm.estimator import GaussianMixtureEstimator, from_sklearn, to_sklearn
+from etils import epy
+
+from exif_jax.gmm.covariances import COVARIANCE_TYPES, SHRINKAGES, Structure, structures
+from exif_jax.gmm.em import fit, fit_stream
 from exif_jax.gmm.mixture import (
     GaussianMixture,
     aic,
@@ -27,6 +30,7 @@ from exif_jax.gmm.mixture import (
     responsibilities,
     sample,
 )
+from exif_jax.gmm.problem import Fit
 from exif_jax.gmm.progress import saved_iterations
 from exif_jax.gmm.selection import (
     CRITERIA,
@@ -35,11 +39,14 @@ from exif_jax.gmm.selection import (
     best_of,
     compare,
     fit_candidate,
+    mean_log_density,
     select,
-    structures,
 )
+from exif_jax.gmm.sources import Stream
 from exif_jax.gmm.start import kmeans_responsibilities
-from exif_jax.gmm.stream import fit_stepwise, fit_stream
+
+with epy.lazy_api_imports(globals()):
+    from exif_jax.gmm.estimator import GaussianMixtureEstimator, from_sklearn, to_sklearn
 
 __all__ = [
     "COVARIANCE_TYPES",
@@ -50,6 +57,7 @@ __all__ = [
     "GaussianMixture",
     "GaussianMixtureEstimator",
     "Selection",
+    "Stream",
     "Structure",
     "aic",
     "array_shapes",
@@ -58,11 +66,11 @@ __all__ = [
     "compare",
     "fit",
     "fit_candidate",
-    "fit_stepwise",
     "fit_stream",
     "from_sklearn",
     "kmeans_responsibilities",
     "log_density",
+    "mean_log_density",
     "predict",
     "responsibilities",
     "sample",

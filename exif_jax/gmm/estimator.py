@@ -12,7 +12,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from exif_jax.gmm import mixture
-from exif_jax.gmm.covariances import LowRank
 from exif_jax.gmm.em import fit
 from exif_jax.gmm.mixture import GaussianMixture
 
@@ -162,15 +161,10 @@ def from_sklearn(model: SklearnMixture) -> GaussianMixture:
 
 def to_sklearn(gmm: GaussianMixture) -> SklearnMixture:
     """A fitted `sklearn.mixture.GaussianMixture`; `low_rank` covariances become `full` ones."""
-    kind = gmm.structure.covariance_type
     with jax.enable_x64(True):
         gmm = jax.tree.map(lambda a: np.asarray(a, np.float64), gmm)
-        covariances = np.asarray(gmm.covariances)
-        if isinstance(gmm.covariance, LowRank):
-            kind = "full"
-            factors = np.linalg.inv(np.linalg.cholesky(covariances)).swapaxes(1, 2)
-        else:
-            factors = np.asarray(gmm.covariance.precisions_cholesky)  # type: ignore[attr-defined]
+        covariances, own = np.asarray(gmm.covariances), gmm.covariance.in_sklearn()
+    kind, factors = own.name, np.asarray(own.precisions_cholesky)  # type: ignore[attr-defined]
     model = SklearnMixture(len(gmm.weights), covariance_type=kind)
     model.weights_, model.means_ = np.asarray(gmm.weights), np.asarray(gmm.means)
     model.covariances_, model.precisions_cholesky_ = covariances, factors

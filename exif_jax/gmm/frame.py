@@ -6,16 +6,17 @@ float64 on the host, in one pass over the data, which also checks it.
 """
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from exif_jax.gmm.covariances import Diagonal, Full, LowRank, Spherical, Structure, Tied
+from exif_jax.gmm.covariances import Structure
 from exif_jax.gmm.mixture import GaussianMixture
-from exif_jax.gmm.rows import gather, spans_processes
+from exif_jax.gmm.rows import gather
 
 RELATIVE_REGULARISATION = 1e-6
 _MOST_TRIES = 20  # tenfold steps of jitter
@@ -53,9 +54,11 @@ class Moments:
         )
 
 
-def moments_of(x: np.ndarray, weights: np.ndarray, matrix: bool) -> Moments | None:
-    """Moments of rows [N, D] with weights [N]; None if all weights are zero."""
-    result = None
+def moments_of(
+    x: np.ndarray, weights: np.ndarray, matrix: bool, before: Moments | None = None
+) -> Moments | None:
+    """Moments of rows [N, D] with weights [N] and those before; None if all weights are zero."""
+    result = before
     for start in range(0, len(x), _BLOCK):
         block, w = x[start : start + _BLOCK], weights[start : start + _BLOCK]
         used = w > 0
@@ -70,40 +73,24 @@ def moments_of(x: np.ndarray, weights: np.ndarray, matrix: bool) -> Moments | No
     return result
 
 
-def merged(parts: Iterable[Moments | None]) -> Moments:
-    """Moments of all parts together.
+def of_all_processes(moments: Moments | None, mesh: Mesh) -> Moments:
+    """Moments of the rows of every process of the mesh, from each one's own.
 
     Raises:
-        ValueError: no part has a row of positive weight.
+        ValueError: no process has a row of positive weight.
     """
-    result = None
-    for part in parts:
-        if part is not None:
-            result = part if result is None else result.merge(part)
-    if result is None:
-        raise ValueError("every row is masked: no row has a weight greater than zero")
-    return result
-
-
-def of_all_processes(moments: Moments | None, columns: int, matrix: bool, mesh: Mesh) -> Moments:
-    """Moments of the rows of every process of the mesh, from each one's own."""
-    if not spans_processes(mesh):
-        return merged([moments])
-    shape = (columns, columns) if matrix else (columns,)
-    if moments is None:
-        moments = Moments(0, 0.0, np.zeros(columns), np.zeros(shape))
-    numbers = [np.array([moments.rows, moments.weight]), moments.mean, moments.scatter.ravel()]
-    parts = gather(np.concatenate(numbers, dtype=np.float64), mesh)
-    unpacked = [
-        Moments(int(p[0]), float(p[1]), p[2 : 2 + columns], p[2 + columns :].reshape(shape))
-        for p in parts
+    every = gather({} if moments is None else vars(moments), mesh)
+    parts = [
+        Moments(int(p["rows"]), float(p["weight"]), p["mean"], p["scatter"]) for p in every if p
     ]
-    return merged(part if part.rows else None for part in unpacked)
+    if not parts:
+        raise ValueError("every row is masked: no row has a weight greater than zero")
+    return functools.reduce(Moments.merge, parts)
 
 
 def needs_matrix(structure: Structure) -> bool:
     """Whether the frame of such covariances whitens, for which all second moments are needed."""
-    return structure.covariance_type in ("full", "tied") and structure.shrinkage == "none"
+    return structure.keeps == "any"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,28 +114,27 @@ class Frame:
         """The frame for data of these moments.
 
         Columns are scaled each on its own where the model does not change by that, all alike where
-        it would (`spherical`, `low_rank`). Shrinkage is towards a multiple of the identity in
-        scaled, not whitened, coordinates.
+        it would, and whitened where even that leaves it as it is.
         """
         diagonal = moments.scatter.diagonal() if moments.scatter.ndim == 2 else moments.scatter
         variances = diagonal / moments.weight
         # Rounding alone gives constant columns a variance; they are left as they are.
         constant = variances <= np.square(16 * np.finfo(np.float64).eps * np.abs(moments.mean))
         deviations = np.sqrt(np.where(constant, 0, variances))
-        alike = structure.covariance_type in ("spherical", "low_rank")
-        if alike:
+        if structure.keeps == "uniform":
             deviations = np.full_like(deviations, np.sqrt(np.square(deviations).mean()))
         scale = np.where(deviations > 0, deviations, 1)
         if reg_covar is None:
             regulariser = np.full_like(scale, RELATIVE_REGULARISATION)
         else:
             regulariser = reg_covar / np.square(scale)
-        if alike:
-            return cls(moments.mean, scale, None, regulariser[0])
-        if structure.covariance_type == "diag":
-            return cls(moments.mean, scale, None, regulariser)
         if not needs_matrix(structure):
-            return cls(moments.mean, scale, None, np.diag(regulariser))
+            match structure.kind.keeps:
+                case "any":
+                    regulariser = np.diag(regulariser)
+                case "uniform":
+                    regulariser = regulariser[0]
+            return cls(moments.mean, scale, None, regulariser)
         covariance = moments.scatter / moments.weight / np.outer(scale, scale)
         lower = _cholesky(covariance + np.diag(regulariser))
         upper = np.linalg.inv(lower).T
@@ -177,29 +163,16 @@ class Frame:
 
     def outward(self, gmm: GaussianMixture) -> GaussianMixture:
         """The mixture of x whose image is the given mixture of z; computed in float64."""
-        dtype = np.asarray(gmm.means).dtype
+        dtype = gmm.means.dtype
         means = np.asarray(gmm.means, np.float64)
         if self.upper is not None:
             means = np.linalg.solve(self.upper.T, means.T).T
-        covariance: Any = gmm.covariance
-        wide = {k: np.asarray(a, np.float64) for k, a in vars(covariance).items()}
-        if isinstance(covariance, LowRank):
-            square = np.square(self.scale[0])
-            wide |= {name: wide[name] * square for name in ("variances", "noise")}
-        else:
-            factor = wide["precisions_cholesky"]
-            factor = factor if self.upper is None else self.upper @ factor
-            match covariance:
-                case Full() | Tied():
-                    factor = factor / self.scale[:, None]
-                case Diagonal():
-                    factor = factor / self.scale
-                case Spherical():
-                    factor = factor / self.scale[0]
-            wide["precisions_cholesky"] = factor
-        narrow: Any = {name: a.astype(dtype) for name, a in wide.items()}
-        outer: Any = (self.mean + self.scale * means).astype(dtype)
-        return GaussianMixture(gmm.weights, outer, type(covariance)(**narrow))
+        wide = jax.tree.map(lambda a: np.asarray(a, np.float64), gmm.covariance)
+        covariance = wide.outward(self.scale, self.upper)
+        centres: Any = self.mean + self.scale * means
+        outer = GaussianMixture(gmm.weights, centres, covariance)
+        narrow: GaussianMixture = jax.tree.map(lambda a: a.astype(dtype), outer)
+        return narrow
 
 
 def _cholesky(matrix: np.ndarray) -> np.ndarray:

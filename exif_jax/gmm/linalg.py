@@ -126,3 +126,11 @@ def inverse_transpose(lower_DD: Array) -> Array:
     """L^-T [D, D], upper triangular, of a lower triangular L: its columns whiten rows."""
     identity = jnp.eye(len(lower_DD), dtype=lower_DD.dtype)
     return jax.scipy.linalg.solve_triangular(lower_DD, identity, lower=True).T
+
+
+def positive(variances: Array, scale: Array) -> tuple[Array, Array]:
+    """Variances that are not rounding noise relative to `scale`, and what was added to them."""
+    floor = 10 * jnp.finfo(variances.dtype).eps * jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
+    floor = jnp.maximum(floor, jnp.finfo(variances.dtype).tiny)
+    safe = jnp.maximum(variances, floor)
+    return safe, safe - variances

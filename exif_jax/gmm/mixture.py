@@ -11,25 +11,9 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
-from exif_jax.gmm.covariances import (
-    Covariances,
-    Diagonal,
-    Full,
-    LowRank,
-    Spherical,
-    Structure,
-    Tied,
-)
+from exif_jax.gmm.covariances import KINDS, Covariances, Structure
 
 _CHUNK = 4096  # rows whose differences from a mean are in memory at once
-
-_CLASSES: dict[str, Any] = {
-    "full": Full,
-    "tied": Tied,
-    "diag": Diagonal,
-    "spherical": Spherical,
-    "low_rank": LowRank,
-}
 
 
 @flax.struct.dataclass
@@ -39,7 +23,7 @@ class GaussianMixture:
     Attributes:
         weights: [K], positive, summing to one.
         means: [K, D].
-        covariance: one of `Full`, `Tied`, `Diagonal`, `Spherical`, `LowRank`.
+        covariance: of one of the `KINDS`.
     """
 
     weights: Array
@@ -54,9 +38,7 @@ class GaussianMixture:
     @property
     def structure(self) -> Structure:
         """Kind of the covariances."""
-        rank = self.covariance.variances.shape[-1] if isinstance(self.covariance, LowRank) else 0
-        name = next(name for name, kind in _CLASSES.items() if isinstance(self.covariance, kind))
-        return Structure(name, rank)
+        return Structure(self.covariance.name, self.covariance.rank)
 
     @property
     def num_parameters(self) -> int:
@@ -85,9 +67,8 @@ class GaussianMixture:
         expected = array_shapes(found, covariance_type)
         if found != expected:
             raise ValueError(f"these arrays are no mixture of kind {covariance_type!r}: {found}")
-        names = expected.keys() - {"weights", "means"}
-        covariance = _CLASSES[covariance_type](**{name: arrays[name] for name in names})
-        return cls(arrays["weights"], arrays["means"], covariance)
+        own = {name: arrays[name] for name in expected.keys() - {"weights", "means"}}
+        return cls(arrays["weights"], arrays["means"], KINDS[covariance_type](**own))
 
 
 def array_shapes(
@@ -96,28 +77,17 @@ def array_shapes(
     """Shapes that the arrays of a stored mixture must have together.
 
     Args:
-        found: their shapes, of which the means say K and D, and the variances R.
+        found: their shapes, of which the means say K and D.
         covariance_type: of the mixture.
 
     Raises:
         ValueError: an unknown kind, or means that are no matrix.
     """
-    means, variances = found.get("means", ()), found.get("variances", (0, 0))
-    if covariance_type not in _CLASSES or len(means) != 2 or len(variances) != 2:
+    means = found.get("means", ())
+    if covariance_type not in KINDS or len(means) != 2:
         raise ValueError(f"these arrays are no mixture of kind {covariance_type!r}: {found}")
-    (components, columns), rank = means, variances[1]
-    of_kind: dict[str, dict[str, tuple[int, ...]]] = {
-        "full": {"precisions_cholesky": (components, columns, columns)},
-        "tied": {"precisions_cholesky": (columns, columns)},
-        "diag": {"precisions_cholesky": (components, columns)},
-        "spherical": {"precisions_cholesky": (components,)},
-        "low_rank": {
-            "directions": (components, columns, rank),
-            "variances": (components, rank),
-            "noise": (components,),
-        },
-    }
-    return {"weights": (components,), "means": means, **of_kind[covariance_type]}
+    own = KINDS[covariance_type].shapes(*means, found)
+    return {"weights": means[:1], "means": means, **own}
 
 
 def log_joint(gmm: GaussianMixture, x_ND: Array) -> Array:

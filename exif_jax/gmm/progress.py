@@ -12,9 +12,8 @@ from safetensors.numpy import save
 
 from data_pipelines.files import write_bytes
 from exif_jax.gmm.frame import Frame
+from exif_jax.gmm.maximisation import EMState
 from exif_jax.gmm.mixture import GaussianMixture
-from exif_jax.gmm.program import EMState
-from exif_jax.gmm.statistics import Statistics
 from exif_jax.models.storage import flatten, unflatten
 from exif_jax.training.mapping import to_host
 
@@ -28,7 +27,6 @@ class Progress:
     Attributes:
         state: None before the start.
         history: mean log-likelihood before each iteration, in working coordinates.
-        running: averaged statistics of stepwise EM, None in exact EM.
     """
 
     def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
@@ -42,7 +40,6 @@ class Progress:
             ValueError: the file holds another fit, or is damaged.
         """
         self.state: EMState | None = None
-        self.running: Statistics | None = None
         self.history: list[float] = []
         self._path, self._identity = path, json.loads(json.dumps(identity))
         if path is not None and path.exists():
@@ -54,22 +51,14 @@ class Progress:
             self.state is not None and bool(to_host(self.state.converged))
         )
 
-    def advance(
-        self,
-        state: EMState,
-        history: np.ndarray,
-        frame: Frame,
-        observe: Observer | None,
-        running: Statistics | None = None,
-    ) -> None:
-        """Takes over a new state and the log-likelihoods of the iterations that led to it.
+    def advance(self, state: EMState, frame: Frame, observe: Observer | None) -> None:
+        """Takes over the state after another iteration.
 
         The observer hears of it before it is saved: killed in between, the iteration is done and
         told again.
         """
-        done = int(to_host(state.iteration)) - len(self.history)
-        self.state, self.running = state, running
-        self.history += np.asarray(history, np.float64)[:done].tolist()
+        self.state = state
+        self.history.append(float(to_host(state.log_likelihood)))
         if observe is not None:
             mean = self.history[-1] + frame.log_scale
             observe(len(self.history), mean, frame.outward(to_host(state.gmm)))
@@ -83,8 +72,6 @@ class Progress:
             "state": {**vars(state), "gmm": state.gmm.to_arrays()},
             "history": np.array(self.history),
         }
-        if self.running is not None:
-            arrays["running"] = dict(vars(to_host(self.running)))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save(flatten(arrays), {"identity": json.dumps(self._identity)}))
 
@@ -97,7 +84,6 @@ class Progress:
             kind = identity.get("covariance_type", "full")
             gmm = GaussianMixture.from_arrays(state.pop("gmm"), kind)
             loaded = EMState(gmm=gmm, **state)
-            running = Statistics(**arrays["running"]) if "running" in arrays else None
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: no saved state of EM, or damaged ({error})") from error
         differing = [
@@ -110,7 +96,7 @@ class Progress:
                 f"{path} holds another fit ({'; '.join(differing)}): choose another checkpoint, or "
                 "remove it to start again"
             )
-        self.state, self.running = loaded, running
+        self.state = loaded
         self.history = arrays["history"].tolist()
 
 

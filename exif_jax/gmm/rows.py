@@ -1,6 +1,7 @@
 """Rows on their way to the devices: checks, layout in chunks, the part of each process."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from safetensors.numpy import load, save
 
 from exif_jax.training.mapping import shard
 
@@ -94,8 +96,7 @@ def checked(x: Any, sample_weight: Any = None, first: int = 0) -> tuple[np.ndarr
 
 def place(x: np.ndarray, weights: np.ndarray, layout: Layout, mesh: Mesh) -> tuple[Array, Array]:
     """This process's rows over its devices of the mesh, padded with rows of weight zero."""
-    local = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
-    rows = local * layout.rows
+    rows = len(local_devices(mesh)) * layout.rows
     padded = np.zeros((rows, *x.shape[1:]), x.dtype)
     padded[: len(x)] = x
     mask = np.zeros(rows, x.dtype)
@@ -105,16 +106,21 @@ def place(x: np.ndarray, weights: np.ndarray, layout: Layout, mesh: Mesh) -> tup
     return placed
 
 
-def spans_processes(mesh: Mesh) -> bool:
-    """Whether the mesh has devices of several processes; then each of them holds its own rows."""
-    return len({device.process_index for device in mesh.devices.flat}) > 1
+def local_devices(mesh: Mesh) -> list[jax.Device]:
+    """This process's devices of the mesh."""
+    return [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
 
 
-def gather(array: np.ndarray, mesh: Mesh) -> list[np.ndarray]:
-    """An array of every process of the mesh, in order; all of one shape and type, bit by bit."""
-    if not spans_processes(mesh):
-        return [array]
-    array = np.asarray(array, order="C")
-    # As bytes: JAX would make float32 of float64.
-    every = multihost_utils.process_allgather(np.frombuffer(array.tobytes(), np.uint8))
-    return [np.frombuffer(row.tobytes(), array.dtype).reshape(array.shape) for row in every]
+def gather(arrays: Mapping[str, Any], mesh: Mesh) -> list[dict[str, np.ndarray]]:
+    """Arrays by name of every process of the mesh, in order, bit by bit.
+
+    If it has devices of several processes, each of them holds rows of its own.
+    """
+    own = {name: np.asarray(a, order="C") for name, a in arrays.items()}
+    if len(local_devices(mesh)) == mesh.size:
+        return [own]
+    # As bytes: JAX would make float32 of float64, and lengths differ.
+    data = np.frombuffer(save(own), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(len(data)))
+    every = multihost_utils.process_allgather(np.pad(data, (0, sizes.max() - len(data))))
+    return [load(row[:size].tobytes()) for row, size in zip(every, sizes, strict=True)]

@@ -11,10 +11,10 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from data_pipelines.splits import split_groups
-from exif_jax.gmm.covariances import Structure
+from exif_jax.gmm.covariances import Structure, structures
 from exif_jax.gmm.em import Fit, fit
-from exif_jax.gmm.mixture import information_criterion, log_density
+from exif_jax.gmm.mixture import GaussianMixture, information_criterion, log_density
+from exif_jax.gmm.sources import Stream
 
 CRITERIA = ("heldout", "bic", "aic")
 
@@ -75,8 +75,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """Of the covariances, such as `low_rank 8` or `full ledoit_wolf`."""
-        parts = [self.covariance_type, str(self.rank or ""), self.shrinkage.replace("none", "")]
-        return " ".join(part for part in parts if part)
+        return self.structure.label
 
     @property
     def structure(self) -> Structure:
@@ -113,29 +112,15 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
-def structures(
-    covariance_types: str | Sequence[str],
-    ranks: int | Sequence[int],
-    shrinkages: str | Sequence[str],
-) -> list[Structure]:
-    """Every sensible combination: ranks go with `low_rank`, shrinkage with `full` and `tied`."""
-    found = []
-    for kind in _listed(covariance_types):
-        for rank in _listed(ranks) if kind == "low_rank" else [0]:
-            for shrinkage in _listed(shrinkages) if kind in ("full", "tied") else ["none"]:
-                found.append(Structure(kind, rank, shrinkage))
-    return found
-
-
 def compare(
     key: Array,
-    x: np.ndarray,
+    x: np.ndarray | Stream,
     num_components: int | Iterable[int],
     *,
     covariance_type: str | Sequence[str] = "full",
     rank: int | Sequence[int] = 8,
     shrinkage: str | Sequence[str] = "none",
-    heldout: np.ndarray | None = None,
+    heldout: np.ndarray | Stream | None = None,
     checkpoint: Path | None = None,
     **options: Any,
 ) -> tuple[Candidate, ...]:
@@ -143,29 +128,27 @@ def compare(
 
     Args:
         key: a JAX key.
-        x: float [N, D], to fit.
+        x: rows to fit, see `fit`.
         num_components: one number, or all to try.
         covariance_type: one, or all to try.
         rank: of `low_rank`, one or all to try.
         shrinkage: of `full` and `tied`, one or all to try.
-        heldout: float [n, D], for the held-out log-likelihood; None: none.
+        heldout: rows for the held-out log-likelihood; None: none.
         checkpoint: directory that keeps what was fitted before an interruption.
         **options: of `fit`, the same for every candidate.
 
     Returns:
         A row each; one that cannot be fitted has an `error`.
     """
-    pairs = list(
-        itertools.product(structures(covariance_type, rank, shrinkage), _listed(num_components))
-    )
+    kinds = structures(_listed(covariance_type), _listed(rank), _listed(shrinkage))
+    pairs = list(itertools.product(kinds, _listed(num_components)))
+    columns = x.columns if isinstance(x, Stream) else x.shape[1]
     rows = []
     for structure, size in tqdm(pairs, desc="mixtures", unit="fit", disable=None):
         name = f"{structure.covariance_type}_{structure.rank}_{structure.shrinkage}_{size}"
         saved = checkpoint / name if checkpoint else None
-        of_size = jax.random.fold_in(key, size)
-        rows.append(
-            _candidate(of_size, x, heldout, size, structure, {**options, "checkpoint": saved})
-        )
+        row = Candidate.of(structure, size, columns)
+        rows.append(_fitted(key, x, heldout, row, checkpoint=saved, **options))
     return tuple(rows)
 
 
@@ -186,7 +169,14 @@ def best_of(table: Sequence[Candidate], criterion: str) -> Candidate:
     return best
 
 
-def fit_candidate(key: Array, x: np.ndarray, candidate: Candidate, **options: Any) -> Fit:
+def mean_log_density(gmm: GaussianMixture, x: np.ndarray | Stream) -> float:
+    """Mean log-density of rows, without weights."""
+    blocks = (rows for rows, _ in x.blocks(x.block_rows)) if isinstance(x, Stream) else [x]
+    parts = [np.asarray(log_density(gmm, rows), np.float64) for rows in blocks]
+    return float(np.concatenate(parts).mean())
+
+
+def fit_candidate(key: Array, x: np.ndarray | Stream, candidate: Candidate, **options: Any) -> Fit:
     """`fit` of a candidate to rows, from the start that `compare` with this key gave it."""
     of_size = jax.random.fold_in(key, candidate.num_components)
     structure = dataclasses.asdict(candidate.structure)
@@ -199,12 +189,7 @@ def select(
     num_components: int | Iterable[int] = range(1, 9),
     criterion: str = "heldout",
     *,
-    covariance_type: str | Sequence[str] = "full",
-    rank: int | Sequence[int] = 8,
-    shrinkage: str | Sequence[str] = "none",
     heldout: np.ndarray | None = None,
-    heldout_fraction: float = 0.2,
-    groups: Sequence[object] | None = None,
     **options: Any,
 ) -> Selection:
     """Fits candidates, compares them, and fits the best one to all rows.
@@ -214,15 +199,10 @@ def select(
         x: float [N, D].
         num_components: one number, or all to try, such as `range(1, 9)`.
         criterion: `heldout`: highest log-likelihood of rows that were not fitted; `bic` or `aic`:
-            lowest on all rows. The last two assume many more rows than parameters.
-        covariance_type: one, or all to try.
-        rank: of `low_rank`, one or all to try.
-        shrinkage: of `full` and `tied`, one or all to try.
-        heldout: rows to compare by; None: a part of `x`.
-        heldout_fraction: that part.
-        groups: of the rows of `x`, never divided by it (windows of one photo, photos of one
-            camera); None: every row by itself.
-        **options: of `fit`, the same for every candidate.
+            lowest on the fitted ones. The last two assume many more rows than parameters.
+        heldout: rows to compare by. Rows that belong together (windows of one photo, photos of one
+            camera) should all be in `x` or all be here.
+        **options: of `compare`, the same for every candidate.
 
     Returns:
         The table, the choice, and the fit to all rows (`x` and `heldout` together).
@@ -230,58 +210,31 @@ def select(
     Raises:
         ValueError: unknown criterion, or no candidate can be fitted.
     """
-    x = np.asarray(x)
-    if groups is not None and len(groups) != len(x):
-        raise ValueError(f"{len(x)} rows need as many groups, not {len(groups)}")
-    fitted, everything = x, x
-    if criterion != "heldout":
-        heldout = None
-    elif heldout is not None:
-        everything = np.concatenate([x, heldout])
-    else:
-        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-        names = [str(group) for group in (range(len(x)) if groups is None else groups)]
-        held = np.array(split_groups(names, heldout_fraction, seed))
-        if held.all() or not held.any():
-            raise ValueError(
-                f"{len(x)} rows cannot be divided at heldout_fraction = {heldout_fraction}"
-            )
-        fitted, heldout = x[~held], x[held]
-    table = compare(
-        key,
-        fitted,
-        num_components,
-        covariance_type=covariance_type,
-        rank=rank,
-        shrinkage=shrinkage,
-        heldout=heldout,
-        **options,
-    )
+    if criterion == "heldout" and heldout is None:
+        raise ValueError("the criterion heldout compares by rows that are not fitted: give heldout")
+    table = compare(key, x, num_components, heldout=heldout, **options)
     best = best_of(table, criterion)
-    return Selection(criterion, table, best, fit_candidate(key, everything, best, **options))
+    everything = x if heldout is None else np.concatenate([x, heldout])
+    of_fit = {k: v for k, v in options.items() if k not in ("covariance_type", "rank", "shrinkage")}
+    return Selection(criterion, table, best, fit_candidate(key, everything, best, **of_fit))
 
 
-def _candidate(
+def _fitted(
     key: Array,
-    x: np.ndarray,
-    heldout: np.ndarray | None,
-    size: int,
-    structure: Structure,
-    options: dict[str, Any],
+    x: np.ndarray | Stream,
+    heldout: np.ndarray | Stream | None,
+    row: Candidate,
+    **options: Any,
 ) -> Candidate:
-    row = Candidate.of(structure, size, x.shape[1])
     try:
-        result = fit(key, x, size, **dataclasses.asdict(structure), **options)
+        result = fit_candidate(key, x, row, **options)
     except ValueError as error:
         return dataclasses.replace(row, error=str(error))
     total = result.log_likelihood * result.rows
-    held = None
-    if heldout is not None:
-        held = float(np.asarray(log_density(result.gmm, heldout), np.float64).mean())
     return dataclasses.replace(
         row,
         log_likelihood=result.log_likelihood,
-        heldout_log_likelihood=held,
+        heldout_log_likelihood=None if heldout is None else mean_log_density(result.gmm, heldout),
         bic=information_criterion("bic", total, result.gmm, result.rows),
         aic=information_criterion("aic", total, result.gmm, result.rows),
         converged=result.converged,

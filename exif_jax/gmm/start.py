@@ -1,7 +1,7 @@
 """Where EM starts: a sample of the rows, and responsibilities for it."""
 
 import dataclasses
-from functools import partial
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from exif_jax.gmm.linalg import dot
-from exif_jax.gmm.rows import gather, spans_processes
+from exif_jax.gmm.rows import gather
 
 STARTS = ("kmeans", "random")
 SAMPLE = 16384  # rows; fewer are taken whole
@@ -51,19 +51,8 @@ class Sample:
 
     def over_processes(self, mesh: Mesh) -> "Sample":
         """The sample of the rows of all processes of the mesh, the same on each."""
-        if not spans_processes(mesh):
-            return self
-        size = max(int(n) for n in gather(np.array(len(self.rows)), mesh))
-        missing = size - len(self.rows)
-        # Rows of infinite priority fill up to one shape; they are dropped below.
-        parts = [
-            gather(np.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1), constant_values=fill), mesh)
-            for a, fill in ((self.rows, 0), (self.weights, 0), (self.priority, np.inf))
-        ]
-        rows, weights, priority = (np.concatenate(part) for part in parts)
-        real = np.isfinite(priority)
-        kept = _smallest(priority[real])
-        return Sample(rows[real][kept], weights[real][kept], priority[real][kept])
+        every = gather(vars(self), mesh)
+        return functools.reduce(Sample.merge, [Sample(**part) for part in every])
 
 
 def _smallest(priority: np.ndarray) -> np.ndarray:
@@ -78,7 +67,7 @@ def generator(key: Array, process: int) -> np.random.Generator:
     return np.random.default_rng([*np.asarray(jax.random.key_data(key)).ravel(), process])
 
 
-@partial(jax.jit, static_argnames="num_components")
+@functools.partial(jax.jit, static_argnames="num_components")
 def _kmeans(key: Array, x_ND: Array, weights_N: Array, num_components: int) -> Array:
     keys = jax.random.split(key, num_components)
     start = x_ND[jax.random.categorical(keys[0], jnp.log(weights_N))]

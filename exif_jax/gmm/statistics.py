@@ -1,4 +1,4 @@
-"""Expectation and maximisation: sufficient statistics of rows, and the mixture they imply."""
+"""E-step: sufficient statistics of rows."""
 
 import flax.struct
 import jax
@@ -6,13 +6,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.special import logsumexp
 
-from exif_jax.gmm.covariances import Structure, fourth_moments, from_scatters, scatters
+from exif_jax.gmm.covariances import Structure
+from exif_jax.gmm.covariances.shrinkage import fourth_moments
 from exif_jax.gmm.linalg import dot
 from exif_jax.gmm.mixture import GaussianMixture, log_joint
 from exif_jax.training.mapping import AXIS
-
-# An empty component is started again so often, then left alone.
-MOST_RESEEDS = 3
 
 
 @flax.struct.dataclass
@@ -22,7 +20,7 @@ class Statistics:
     Attributes:
         counts: weighted responsibilities, [K].
         sums: responsibilities times (x - means of the mixture), [K, D].
-        scatter: second moments about the means of the mixture, see `scatters`.
+        scatter: second moments about the means of the mixture, see `Covariances`.
         fourth: fourth moments of the distances from them, [K]; zero without shrinkage.
         log_likelihood: weighted sum of log-densities, [2]: the sum and its rounding error.
         weight: sum of the rows' weights, [].
@@ -95,7 +93,7 @@ def about_responsibilities(
     return Statistics(
         counts=counts,
         sums=dot(weighted_NK.T, x_ND) - counts[:, None] * means_KD,
-        scatter=scatters(structure, x_ND, weighted_NK, means_KD, tile),
+        scatter=structure.kind.scatter(x_ND, weighted_NK, means_KD, tile),
         fourth=fourth_moments(x_ND, weighted_NK, means_KD) if shrinks else jnp.zeros_like(counts),
         log_likelihood=jnp.zeros(2, x_ND.dtype),
         weight=weights.sum(),
@@ -114,83 +112,14 @@ def of_rows(
     weighted = weights_N[:, None] * jnp.exp(parts - densities[:, None])
     seen = jnp.where(weights_N > 0, densities, jnp.inf)
     worst = seen.argmin()
-    log_likelihood = _with_error(dot(weights_N, densities))
-    worst_row = x_ND[worst]
+    worst_row, total = x_ND[worst], dot(weights_N, densities)
     if tile:
         # Rows of one component side by side let `scatter` pass over the other components' tiles.
         order = jnp.argsort(parts.argmax(axis=1))
         x_ND, weighted = x_ND[order], weighted[order]
     statistics = about_responsibilities(structure, x_ND, weighted, gmm.means, tile)
     return statistics.replace(  # type: ignore[attr-defined]
-        log_likelihood=log_likelihood, worst_density=seen[worst], worst_row=worst_row
+        log_likelihood=jnp.stack([total, jnp.zeros_like(total)]),
+        worst_density=seen[worst],
+        worst_row=worst_row,
     )
-
-
-def log_likelihood_of_rows(gmm: GaussianMixture, x_ND: Array, weights_N: Array) -> Array:
-    """Weighted sum of log-densities as a (sum, rounding error) pair, [2]."""
-    return _with_error(dot(weights_N, logsumexp(log_joint(gmm, x_ND), axis=1)))
-
-
-def _with_error(total: Array) -> Array:
-    return jnp.stack([total, jnp.zeros_like(total)])
-
-
-def maximise(
-    structure: Structure,
-    statistics: Statistics,
-    means_KD: Array,
-    reseeded_K: Array,
-    regulariser: Array,
-) -> tuple[GaussianMixture, Statistics, Array, Array, Array]:
-    """M-step.
-
-    A component that kept less than half the weight of a mean row is empty. One such component an
-    iteration starts again at the row that the mixture explains worst, with the pooled covariance
-    and an equal share of the weight; after `MOST_RESEEDS` times it keeps a vanishing weight.
-
-    Args:
-        structure: of the mixture.
-        statistics: of all rows, about `means_KD`.
-        means_KD: means of the mixture that the statistics were taken under.
-        reseeded_K: how often each component was started again, int32.
-        regulariser: see `from_scatters`.
-
-    Returns:
-        The new mixture, the statistics about its means (what a later batch is averaged with), the
-        new `reseeded_K`, the jitter and the shrinkage of every component [K].
-    """
-    counts = statistics.counts
-    total = statistics.weight
-    empty = counts < 0.5 * total / statistics.rows
-    safe = jnp.where(empty, total / len(counts), counts)
-    deltas = jnp.where(empty[:, None], 0, statistics.sums / safe[:, None])
-    means = means_KD + deltas
-    moved = jnp.where(empty, 0, counts)
-    match structure.covariance_type:
-        case "full" | "low_rank":
-            shift = moved[:, None, None] * deltas[:, :, None] * deltas[:, None, :]
-        case "tied":
-            shift = dot((moved[:, None] * deltas).T, deltas)
-        case _:
-            shift = moved[:, None] * jnp.square(deltas)
-    scatter = statistics.scatter - shift
-    if structure.covariance_type != "tied":
-        share = (safe / total).reshape(-1, *[1] * (scatter.ndim - 1))
-        lost = empty.reshape(share.shape)
-        scatter = jnp.where(lost, share * scatter.sum(axis=0, keepdims=True), scatter)
-    startable = empty & (reseeded_K < MOST_RESEEDS)
-    chosen = startable & (jnp.arange(len(counts)) == startable.argmax())
-    means = jnp.where(chosen[:, None], statistics.worst_row[None], means)
-    weights = jnp.where(chosen, safe, jnp.where(empty, 0, counts))
-    # Tied covariances divide by the sum of the counts, which therefore must stay the total.
-    divisors = counts if structure.covariance_type == "tied" else safe
-    covariance, jitter, shrinkage = from_scatters(
-        structure, scatter, divisors, statistics.fourth, regulariser
-    )
-    # Not zero, whose logarithm and gradient are infinite.
-    shares = jnp.maximum(weights / weights.sum(), jnp.finfo(counts.dtype).tiny)
-    gmm = GaussianMixture(shares, means, covariance)
-    about_new = statistics.replace(  # type: ignore[attr-defined]
-        sums=jnp.zeros_like(statistics.sums), scatter=scatter, counts=weights
-    )
-    return gmm, about_new, reseeded_K + chosen, jitter, shrinkage

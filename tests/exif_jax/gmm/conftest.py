@@ -1,6 +1,7 @@
 """Data and helpers shared by the tests of the mixture."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture as SklearnMixture
@@ -39,6 +40,14 @@ def x():
         for i, (n, m) in enumerate(zip((71, 52, 38), mixing, strict=True))
     ]
     return np.concatenate(parts)
+
+
+@pytest.fixture
+def rows(x):
+    """128 rows and weights, some zero."""
+    weights = np.random.default_rng(0).uniform(0, 2, size=128)
+    weights[::5] = 0
+    return jnp.asarray(x[:128]), jnp.asarray(weights)
 
 
 @pytest.fixture(scope="session")

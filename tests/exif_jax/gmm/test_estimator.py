@@ -1,5 +1,9 @@
 """The mixture as a scikit-learn estimator."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from exif_jax.gmm import GaussianMixtureEstimator, em
 from exif_jax.gmm.covariances import COVARIANCE_TYPES
 from exif_jax.training.mapping import data_mesh
 
+ROOT = Path(__file__).resolve().parents[3]
 SKLEARNS = ["full", "tied", "diag", "spherical"]
 
 
@@ -132,3 +137,12 @@ def test_ours_to_scikit_learns_and_back(kind, random_mixture, dense, x):
 def test_a_model_that_is_not_fitted_is_refused():
     with pytest.raises(NotFittedError):
         gmm.from_sklearn(SklearnMixture())
+
+
+def test_the_package_loads_neither_scikit_learn_nor_matplotlib_until_asked():
+    code = (
+        "import sys; from exif_jax import gmm; "
+        "assert not {'sklearn', 'matplotlib'} & sys.modules.keys(); "
+        "gmm.to_sklearn; assert 'sklearn' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from exif_jax import gmm
 from exif_jax.gmm.covariances import COVARIANCE_TYPES, Structure
-from exif_jax.gmm.frame import Frame, Moments, merged, moments_of, needs_matrix
+from exif_jax.gmm.frame import Frame, Moments, moments_of, needs_matrix, of_all_processes
 
 
 def direct(x, weights, matrix):
@@ -42,11 +42,10 @@ def test_moments_of_parts_are_those_of_all_rows(x, cuts, offset, masked, seed, m
     rows = x + offset
     weights = rng.uniform(0.1, 3, size=len(x)) * (rng.random(len(x)) >= masked)
     weights[0] = 1
-    parts = [
-        moments_of(a, w, matrix)
-        for a, w in zip(np.split(rows, sorted(cuts)), np.split(weights, sorted(cuts)), strict=True)
-    ]
-    assert_same(merged(parts), direct(rows, weights, matrix))
+    total = None
+    for a, w in zip(np.split(rows, sorted(cuts)), np.split(weights, sorted(cuts)), strict=True):
+        total = moments_of(a, w, matrix, total)
+    assert_same(total, direct(rows, weights, matrix))
 
 
 def test_moments_do_not_depend_on_the_blocks_in_which_rows_are_read(monkeypatch, x):
@@ -55,14 +54,14 @@ def test_moments_do_not_depend_on_the_blocks_in_which_rows_are_read(monkeypatch,
     assert_same(moments_of(x, np.ones(len(x)), True), whole, rtol=1e-12)
 
 
-def test_masked_rows_have_no_moments(x):
+def test_masked_rows_have_no_moments(x, one_device):
     rows = x.copy()
     rows[::3] = np.nan
     weights = (np.arange(len(x)) % 3 > 0).astype(float)
     assert_same(moments_of(rows, weights, True), direct(x[weights > 0], weights[weights > 0], True))
     assert moments_of(rows, np.zeros(len(x)), True) is None
     with pytest.raises(ValueError, match="every row is masked"):
-        merged([None, None])
+        of_all_processes(None, one_device)
 
 
 @pytest.mark.parametrize("reg_covar", [None, 0.0, 0.1])

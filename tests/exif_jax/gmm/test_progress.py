@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from exif_jax import gmm
 from exif_jax.gmm.covariances import COVARIANCE_TYPES
 
 KINDS = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -14,12 +15,9 @@ KINDS = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 
 @pytest.fixture
 def methods(fit, fit_stream, tmp_path):
-    """Both exact fits; in memory the checkpoint is a directory of one file for each start."""
-    folder = tmp_path / "states"
-    return {
-        "memory": (fit, {"checkpoint": folder}, folder / "start_0.safetensors"),
-        "stream": (fit_stream, {"checkpoint": tmp_path / "state"}, tmp_path / "state"),
-    }
+    """Both fits, and the file of their first start."""
+    checkpoint, file = {"checkpoint": tmp_path}, tmp_path / "start_0.safetensors"
+    return {"memory": (fit, checkpoint, file), "stream": (fit_stream, checkpoint, file)}
 
 
 METHODS = pytest.mark.parametrize("method", ["memory", "stream"])
@@ -61,6 +59,17 @@ def test_more_iterations_extend_a_fit(method, methods, x):
     run, checkpoint, _ = methods[method]
     assert len(run(x, max_iters=2, **checkpoint).history) == 2
     assert_identical(run(x, **checkpoint), run(x))
+
+
+@pytest.mark.parametrize("first", ["memory", "stream"])
+def test_rows_that_no_longer_fit_into_memory_continue_a_fit(first, fit, one_device, x, tmp_path):
+    """Blocks of the usual length: working coordinates and start are the same to the last bit."""
+    stream = {"memory": x, "stream": gmm.Stream([x[:100], x[100:]])}
+    fit(stream[first], max_iters=2, checkpoint=tmp_path)
+    other = stream["stream" if first == "memory" else "memory"]
+    continued, whole = fit(other, checkpoint=tmp_path), fit(x)
+    np.testing.assert_allclose(continued.history, whole.history, rtol=1e-10)
+    np.testing.assert_allclose(continued.gmm.means, whole.gmm.means, rtol=1e-8)
 
 
 def test_the_second_of_several_starts_continues(fit, x, tmp_path):
@@ -126,8 +135,8 @@ def without(path, name):
     ids=["nonsense", "empty", "cut", "incomplete", "foreign", "directory"],
 )
 def test_a_damaged_state_is_refused_by_name(damage, fit_stream, x, tmp_path):
-    path = tmp_path / "state"
-    fit_stream(x, max_iters=1, checkpoint=path)
+    path = tmp_path / "start_0.safetensors"
+    fit_stream(x, max_iters=1, checkpoint=tmp_path)
     damage(path)
     with pytest.raises(ValueError, match=re.escape(f"{path}: no saved state of EM, or damaged")):
-        fit_stream(x, max_iters=1, checkpoint=path)
+        fit_stream(x, max_iters=1, checkpoint=tmp_path)

@@ -25,7 +25,8 @@ def select(one_device):
 
 @pytest.mark.parametrize("criterion", ["heldout", "bic"])
 def test_three_clusters_are_three_components(criterion, clusters, select):
-    found = select(clusters, [2, 3, 4], criterion, covariance_type="spherical")
+    rows, heldout = (clusters, None) if criterion == "bic" else (clusters[30:], clusters[:30])
+    found = select(rows, [2, 3, 4], criterion, covariance_type="spherical", heldout=heldout)
     assert found.best.num_components == 3
     assert [row.num_components for row in found.table] == [2, 3, 4]
     assert found.criterion == criterion
@@ -57,23 +58,17 @@ def test_the_numbers_of_the_table(clusters, select, one_device):
     assert found.fit.rows == len(clusters)
 
 
-def test_groups_are_never_divided(monkeypatch, clusters, select):
-    groups = np.arange(120) // 7
-    rows = np.column_stack([clusters, groups])
-    fitted = []
-
-    def record(key, x, *arguments, **options):
-        fitted.append(x)
-        return gmm.fit(key, x, *arguments, **options)
-
-    monkeypatch.setattr(selection, "fit", record)
-    select(
-        rows, 2, covariance_type="diag", groups=groups.tolist(), max_iters=0, heldout_fraction=0.4
-    )
-    kept = {int(g) for g in fitted[0][:, 2]}
-    assert 0 < len(kept) < 18
-    np.testing.assert_array_equal(fitted[0], rows[np.isin(groups, list(kept))])
-    np.testing.assert_array_equal(fitted[1], rows)
+def test_a_stream_is_compared_as_rows_in_memory(clusters, one_device):
+    options = {"covariance_type": ["diag", "low_rank"], "rank": 1, "mesh": one_device}
+    rows, heldout = clusters[30:], clusters[:30]
+    streams = [gmm.Stream(np.split(part, [7, 20]), 16) for part in (rows, heldout)]
+    key = jax.random.key(0)
+    whole = gmm.compare(key, rows, [2, 500], heldout=heldout, **options)
+    streamed = gmm.compare(key, streams[0], [2, 500], heldout=streams[1], **options)
+    for a, b in zip(whole, streamed, strict=True):
+        assert (a.name, a.num_parameters, a.error) == (b.name, b.num_parameters, b.error)
+        assert a.cost("heldout") == pytest.approx(b.cost("heldout"), rel=1e-9)
+        assert a.cost("bic") == pytest.approx(b.cost("bic"), rel=1e-9)
 
 
 def test_every_combination_that_makes_sense_is_tried():
@@ -113,10 +108,8 @@ def test_a_candidate_that_fails_is_in_the_table_and_stops_nothing(clusters, sele
     [
         ((3, "luck"), {}, "criterion 'luck' is not known: choose heldout, bic, aic"),
         (([200, 300], "bic"), {}, "no candidate could be fitted: 200 .*; 300 "),
-        (([],), {}, "no candidate"),
-        ((2,), {"groups": ["one"] * 120}, "120 rows cannot be divided at heldout_fraction = 0.2"),
-        ((2,), {"groups": [0, 1, 2, 3, 4]}, "120 rows need as many groups, not 5"),
-        ((2,), {"heldout_fraction": 0.0}, "heldout_fraction = 0.0"),
+        (([], "bic"), {}, "no candidate"),
+        ((2,), {}, "compares by rows that are not fitted: give heldout"),
     ],
 )
 def test_bad_input_is_refused_with_one_message(arguments, options, message, clusters, select):

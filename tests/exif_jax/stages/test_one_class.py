@@ -1,106 +1,25 @@
-"""One-class stage: projection, threshold and division of photos; a whole tiny run, interrupted."""
+"""One-class stage: whole tiny runs, interrupted ones, features on disk, wrong fields."""
 
 import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
-import hypothesis
-import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
-from sklearn.decomposition import PCA
 
 import exif_jax
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_json
-from data_pipelines.photo_sources import ImageSource
 from data_pipelines.records import open_records
 from exif_jax.config import OneClassConfig, PhotosConfig, to_json
-from exif_jax.detection.kinds import project
-from exif_jax.stages import one_class
-from exif_jax.stages.one_class import _divide, candidate_numbers, principal_projection
-
-
-def correlated(rows, columns, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(rows, columns)) @ rng.normal(size=(columns, columns)) + 3
-
-
-def test_projection_is_whitened_principal_components():
-    x = correlated(60, 8)
-    ours = project(x, principal_projection(x, 5))
-    theirs = PCA(5, svd_solver="full").fit_transform(x)
-    theirs /= theirs.std(axis=0)
-    signs = np.sign((ours * theirs).sum(axis=0))
-    np.testing.assert_allclose(ours * signs, theirs, atol=1e-8)
-    np.testing.assert_allclose(np.cov(ours.T, bias=True), np.eye(5), atol=1e-8)
-
-
-def test_without_components_every_coordinate_is_standardised():
-    x = correlated(40, 6)
-    x[:, 2] = 7.0
-    ours = project(x, principal_projection(x, 0))
-    expected = (x - x.mean(axis=0)) / np.where(x.std(axis=0) > 0, x.std(axis=0), 1)
-    np.testing.assert_allclose(ours, expected, atol=1e-10)
-
-
-def test_directions_without_variance_stay_finite():
-    x = correlated(30, 3) @ np.ones((3, 5))  # all on one line
-    assert np.isfinite(project(x, principal_projection(x, 4))).all()
-
-
-@pytest.mark.parametrize(("rows", "dimensions"), [(50, 7), (4, 4), (50, -1)])
-def test_impossible_dimensions_are_refused(rows, dimensions):
-    with pytest.raises(UserError, match=rf"config\.pca = {dimensions} must lie between 0 and"):
-        principal_projection(correlated(rows, 6), dimensions)
-
-
-def test_candidates_are_sorted_numbers():
-    assert candidate_numbers("num_components", "5") == [5]
-    assert candidate_numbers("num_components", "5, 1,2,2") == [1, 2, 5]
-    assert candidate_numbers("num_components", "2-4,8") == [2, 3, 4, 8]
-
-
-@pytest.mark.parametrize("text", ["", "few", "1,,2", "1.5", "0", "-1,2", "4-2", "0-3", "1-"])
-def test_other_candidates_are_refused(text):
-    with pytest.raises(UserError, match=r"config\.num_components"):
-        candidate_numbers("num_components", text)
-
-
-def photos(groups, heldout=()):
-    return [
-        ImageSource(f"{i}.jpg", group, i in heldout, lambda: np.zeros((64, 64, 3), np.uint8))
-        for i, group in enumerate(groups)
-    ]
-
-
-@hypothesis.given(
-    st.lists(st.integers(0, 30), min_size=30, max_size=60).filter(lambda g: len(set(g)) > 12),
-    st.booleans(),
-    st.booleans(),
-    st.integers(0, 99),
-)
-def test_no_group_is_divided(groups, choosing, prepared, seed):
-    held = {i for i, group in enumerate(groups) if group == groups[0]} if prepared else set()
-    config = OneClassConfig(heldout_fraction=0.4, seed=seed)
-    parts = _divide(photos(groups, held), config, choosing)
-    together = np.concatenate([parts.fit, parts.choose, parts.threshold])
-    assert sorted(together) == list(range(len(groups)))
-    assert bool(len(parts.choose)) == choosing
-    if prepared:
-        assert set(parts.threshold) == held
-    of_part = [{groups[i] for i in part} for part in (parts.fit, parts.choose, parts.threshold)]
-    assert sum(map(len, of_part)) == len(set(groups))
-
-
-def test_too_few_photos_are_refused():
-    with pytest.raises(UserError, match=r"1 photos are too few.*config\.heldout_fraction = 0\.3"):
-        _divide(photos([0]), OneClassConfig(), False)
-    with pytest.raises(UserError, match="too few"):
-        _divide(photos([5] * 9), OneClassConfig(), False)  # one burst
+from exif_jax.stages import one_class, photo_features
+from exif_jax.stages.one_class import em_devices
+from exif_jax.training.runs import MetricsLog
 
 
 def configuration(extractor, source, **fields):
@@ -217,7 +136,7 @@ def test_an_interrupted_run_continues_without_computing_again(
 ):
     workdir = tmp_path / "run"
     computed = []
-    original = one_class.extract_features
+    original = photo_features.extract_features
 
     def interrupted(*args):
         if len(computed) == 2:
@@ -226,7 +145,7 @@ def test_an_interrupted_run_continues_without_computing_again(
         return computed[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(one_class, "extract_features", interrupted)
+        patch.setattr(photo_features, "extract_features", interrupted)
         with pytest.raises(KeyboardInterrupt):
             one_class.run(config, workdir)
     assert len(features_of(workdir)) == 2 and not (workdir / "detector").exists()
@@ -235,7 +154,7 @@ def test_an_interrupted_run_continues_without_computing_again(
         computed.append(original(*args))
         return computed[-1]
 
-    monkeypatch.setattr(one_class, "extract_features", counted)
+    monkeypatch.setattr(photo_features, "extract_features", counted)
     one_class.run(config, workdir)
     assert len(computed) == 3 == len(features_of(workdir))  # 24 windows, 8 a part
     assert (workdir / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
@@ -247,6 +166,92 @@ def test_an_interrupted_run_continues_without_computing_again(
     caplog.set_level("INFO", "exif_jax")
     one_class.run(config, workdir)
     assert "this run is finished" in caplog.text and len(computed) == 3
+
+
+STREAMED = {"memory_gib": 0.0, "covariance_type": "full,tied", "num_components": "2"}
+
+
+@pytest.fixture
+def streamed(config, finished, tmp_path):
+    """A run that reads its features, those of the finished run, from disk for every iteration."""
+
+    def start(name, **fields):
+        changed, workdir = dataclasses.replace(config, **(STREAMED | fields)), tmp_path / name
+        if not workdir.exists():
+            shutil.copytree(finished / "features", workdir / "features")
+            write_json(workdir / "config.json", {"stage": "one_class", **to_json(changed)})
+        one_class.run(changed, workdir)
+        return workdir
+
+    return start
+
+
+@pytest.mark.parametrize("fields", [{}, {"pca": 0, "threshold_rule": "fitting_percentile"}])
+def test_features_read_from_disk_give_the_detector_of_those_in_memory(fields, streamed, caplog):
+    caplog.set_level("INFO", "exif_jax")
+    workdir = streamed("streamed", **fields)
+    assert "24 photos are read from disk for every iteration" in caplog.text
+    whole = streamed("whole", memory_gib=1.0, **fields)
+    a, b = (load_file(run / "detector" / "model.safetensors") for run in (workdir, whole))
+    assert a.keys() == b.keys()
+    signs = np.sign((a["projection/matrix"] * b["projection/matrix"]).sum(axis=0))
+    for name in a:
+        if name == "projection/matrix" or name == "gmm/means":
+            a[name] = a[name] * signs
+        elif name == "gmm/precisions_cholesky":
+            a[name] = a[name] * signs[:, None] * signs
+        np.testing.assert_allclose(a[name], b[name], rtol=1e-6, atol=1e-8, err_msg=name)
+    paths = (run / "detector" / "detector.json" for run in (workdir, whole))
+    a, b = (json.loads(path.read_text()) for path in paths)
+    assert a["threshold"] == pytest.approx(b["threshold"], rel=1e-6)
+    assert a["mixture"]["iterations"] == b["mixture"]["iterations"] > 1
+
+
+def test_a_run_that_reads_from_disk_continues_exactly(streamed, monkeypatch):
+    whole, written = streamed("whole"), []
+    original = MetricsLog.write
+
+    def stopping(log, *row):
+        written.append(row)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        original(log, *row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "write", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            streamed("stopped")
+    stopped = streamed("stopped")
+    assert (stopped / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    a, b = (load_file(run / "detector" / "model.safetensors") for run in (stopped, whole))
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_run_begun_before_there_was_memory_gib_continues(config, finished):
+    path = finished / "config.json"
+    now = json.loads(path.read_text())
+    before = {name: value for name, value in now.items() if name != "memory_gib"}
+    assert len(before) == len(now) - 1
+    write_json(path, before)
+    one_class.run(config, finished)
+    assert json.loads(path.read_text()) == now
+
+
+@pytest.mark.parametrize(
+    ("platform", "precision", "found"),
+    [
+        ("tpu", "float64", "cpu"),  # TPUs have no float64
+        ("tpu", "float32", "tpu"),
+        ("gpu", "float64", "gpu"),
+        ("cpu", "float64", "cpu"),
+    ],
+)
+def test_em_runs_where_its_precision_is(platform, precision, found):
+    local = [SimpleNamespace(platform=platform)] * 4
+    devices = em_devices(local, precision)
+    assert {device.platform for device in devices} == {found}
+    assert devices == (local if platform == found else jax.local_devices(backend="cpu"))
 
 
 @pytest.fixture

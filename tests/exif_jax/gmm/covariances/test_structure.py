@@ -1,14 +1,16 @@
-"""Each kind of covariance: distances, statistics, M-step, shrinkage."""
+"""Each kind of covariance: distances, statistics, M-step; a kind that is new."""
 
+import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
-from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
 
-from exif_jax.gmm import covariances
-from exif_jax.gmm.covariances import COVARIANCE_TYPES, Structure
+from exif_jax import gmm
+from exif_jax.gmm.covariances import COVARIANCE_TYPES, KINDS, Covariances, Structure
+from exif_jax.gmm.covariances.base import Sums
 from exif_jax.gmm.mixture import GaussianMixture
 
 
@@ -29,9 +31,7 @@ def test_second_moments_about_the_means(kind, x):
     rng = np.random.default_rng(0)
     weights, means = rng.dirichlet(np.ones(3), len(x)), rng.normal(size=(3, 4))
     weights *= rng.uniform(0, 2, size=(len(x), 1))
-    ours = covariances.scatters(
-        Structure(kind, 2), jnp.asarray(x), jnp.asarray(weights), jnp.asarray(means), 0
-    )
+    ours = KINDS[kind].scatter(jnp.asarray(x), jnp.asarray(weights), jnp.asarray(means), 0)
     centred = x[:, None] - means[None]
     expected = np.einsum("nk,nkd,nke->kde", weights, centred, centred)
     if kind == "tied":
@@ -48,8 +48,7 @@ def test_tied_moments_keep_their_digits_where_clusters_are_far_apart():
     means = np.array([[0.0, 0.0], [1e4, -1e4], [-1e4, 2e4]])
     noise = rng.normal(size=(300, 2))
     x = (means[labels] + noise).astype(np.float32)
-    ours = covariances.scatters(
-        Structure("tied"),
+    ours = KINDS["tied"].scatter(
         jnp.asarray(x),
         jnp.asarray(np.eye(3)[labels], jnp.float32),
         jnp.asarray(means, jnp.float32),
@@ -71,45 +70,6 @@ def test_one_low_rank_component_is_probabilistic_pca(fit, x):
     np.testing.assert_allclose(result.gmm.means[0], pca.mean_, rtol=1e-9)
 
 
-@pytest.mark.parametrize("rows", [6, 12, 200])
-def test_ledoit_wolf_is_scikit_learns(rows):
-    rng = np.random.default_rng(rows)
-    x = rng.normal(size=(rows, 20)) @ rng.normal(size=(20, 20))
-    centred = x - x.mean(axis=0)
-    ours, share = covariances.ledoit_wolf(
-        jnp.asarray(centred.T @ centred / rows),
-        jnp.asarray(np.square(np.square(centred).sum(axis=1)).sum()),
-        jnp.asarray(float(rows)),
-    )
-    theirs, expected = ledoit_wolf(x)
-    assert 0 < expected < 1
-    np.testing.assert_allclose(share, expected, rtol=1e-9)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("kind", ["full", "tied"])
-def test_one_shrunk_component_is_ledoit_wolf_of_standardised_columns(fit, x, kind):
-    wide = x * [1.0, 1e3, 1e-3, 10.0]
-    result = fit(wide, 1, kind, shrinkage="ledoit_wolf", reg_covar=0.0, max_iters=0)
-    scale = wide.std(axis=0)
-    theirs, share = ledoit_wolf((wide - wide.mean(axis=0)) / scale)
-    np.testing.assert_allclose(result.shrinkage, share, rtol=1e-8)
-    np.testing.assert_allclose(
-        np.asarray(result.gmm.covariances).reshape(4, 4), theirs * np.outer(scale, scale), rtol=1e-8
-    )
-
-
-def test_shrinkage_gives_a_covariance_where_there_are_fewer_rows_than_columns():
-    x = np.random.default_rng(0).normal(size=(12, 20))
-    x -= x.mean(axis=0)
-    fourth = np.square(np.square(x).sum(axis=1)).sum()
-    arguments = [(x.T @ x)[None], np.array([12.0]), fourth[None], np.zeros((20, 20))]
-    for shrinkage, singular in (("none", True), ("ledoit_wolf", False)):
-        structure = Structure("full", shrinkage=shrinkage)
-        _, jitter, share = covariances.from_scatters(structure, *map(jnp.asarray, arguments))
-        assert (jitter[0] > 0, share[0] > 0.1) == (singular, not singular)
-
-
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_free_parameters_are_counted(kind, random_mixture):
     """Numbers that can be chosen freely: the rank of the map from them to the mixture."""
@@ -126,7 +86,7 @@ def test_free_parameters_are_counted(kind, random_mixture):
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_from_scatters_divides_and_regularises(kind, dense):
+def test_estimates_divide_and_regularise(kind, dense):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 30, 4)) @ rng.normal(size=(2, 4, 4))
     scatter = x.swapaxes(1, 2) @ x
@@ -137,9 +97,8 @@ def test_from_scatters_divides_and_regularises(kind, dense):
     added = {"full": np.eye(4) * 0.5, "tied": np.eye(4) * 0.5, "diag": np.full(4, 0.5)}.get(
         kind, np.array(0.5)
     )
-    covariance, jitter, share = covariances.from_scatters(
-        Structure(kind, 2), *map(jnp.asarray, (given, counts, np.zeros(2), added))
-    )
+    sums = Sums(*map(jnp.asarray, (given, counts, np.zeros(2), added)), rank=2)
+    covariance, jitter, share = KINDS[kind].estimate(sums)
     assert not jitter.any() and not share.any()
     ours = dense(GaussianMixture(np.full(2, 0.5), np.zeros((2, 4)), covariance))
     matrices = scatter / 30
@@ -170,3 +129,67 @@ def test_from_scatters_divides_and_regularises(kind, dense):
 def test_impossible_structures_are_refused(structure, message):
     with pytest.raises(ValueError, match=message):
         structure.check(4)
+
+
+@flax.struct.dataclass
+class SharedVariance(Covariances):
+    """A kind that is not ours: the same multiple of the identity in all components."""
+
+    variance: jax.Array
+
+    name = "shared_variance"
+    keeps = "uniform"
+    shared = True
+
+    @staticmethod
+    def shapes(components, columns, found):
+        return {"variance": ()}
+
+    @staticmethod
+    def num_parameters(components, columns, rank):
+        return 1
+
+    def squared_norms(self, centred_ND):
+        return jnp.square(centred_ND).sum(axis=1) / self.variance
+
+    def log_determinant(self, columns):
+        return columns * jnp.log(self.variance)
+
+    def coloured(self, noise_ND):
+        return noise_ND * jnp.sqrt(self.variance)
+
+    def matrix(self):
+        return self.variance
+
+    @staticmethod
+    def scatter_of_one(x_ND, weights_N, mean_D, tile):
+        return weights_N @ jnp.square(x_ND - mean_D[None]).sum(axis=1)
+
+    @classmethod
+    def estimate_one(cls, sums):
+        nothing = jnp.zeros_like(sums.counts)
+        return cls(sums.scatter / sums.counts / 4 + sums.regulariser), nothing, nothing
+
+    def outward(self, scale_D, upper_DD):
+        return SharedVariance(self.variance * scale_D[0] ** 2)
+
+
+def test_a_new_kind_is_one_class_and_one_line(monkeypatch, fit, fit_stream, x, tmp_path):
+    """Fitted as spherical clusters of one size, streamed, saved, continued, compared, stored."""
+    monkeypatch.setitem(KINDS, "shared_variance", SharedVariance)
+    rows = x * 100 + 7
+    assert fit(rows, 3, "shared_variance", max_iters=2, checkpoint=tmp_path).gmm.structure == (
+        Structure("shared_variance")
+    )
+    whole = fit(rows, 3, "shared_variance", checkpoint=tmp_path)
+    streamed = fit_stream(rows, 3, "shared_variance")
+    np.testing.assert_allclose(streamed.gmm.means, whole.gmm.means, rtol=1e-8)
+    assert np.diff(whole.history).min() > 0 and whole.gmm.num_parameters == 2 + 12 + 1
+    means, weights = np.asarray(whole.gmm.means), np.asarray(gmm.responsibilities(whole.gmm, rows))
+    variance = (weights * np.square(rows[:, None] - means).sum(axis=-1)).sum() / rows.size
+    np.testing.assert_allclose(whole.gmm.covariances, variance, rtol=1e-2)  # converged to 1e-3
+    again = GaussianMixture.from_arrays(whole.gmm.to_arrays(), "shared_variance")
+    density = gmm.log_density(again, rows)
+    assert float(density.mean()) == pytest.approx(whole.log_likelihood, rel=1e-9)
+    (row,) = gmm.compare(jax.random.key(0), rows, 3, covariance_type="shared_variance")
+    assert row.error is None and row.name == "shared_variance"

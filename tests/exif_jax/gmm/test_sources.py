@@ -1,4 +1,4 @@
-"""Fits of chunks: as in memory, or stepwise; killed ones, several processes."""
+"""Rows in chunks are fitted as in memory; killed fits, several processes."""
 
 import functools
 import itertools
@@ -17,9 +17,8 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from exif_jax import gmm
 from exif_jax.gmm.covariances import COVARIANCE_TYPES
-from exif_jax.gmm.stream import blocks
+from exif_jax.gmm.sources import Stream
 from exif_jax.training.mapping import data_mesh
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,7 +91,7 @@ def test_given_means_and_an_observer(x, centres, fit, fit_stream):
 @pytest.mark.parametrize("lengths", [[10], [3, 3, 3], [1, 20, 2], [8, 8]])
 def test_blocks_are_of_one_length_but_for_the_last(lengths):
     numbers = np.arange(sum(lengths), dtype=float)[:, None]
-    found = list(blocks(np.split(numbers, np.cumsum(lengths)[:-1]), 4))
+    found = list(Stream(np.split(numbers, np.cumsum(lengths)[:-1])).blocks(4))
     assert [len(rows) for rows, _ in found[:-1]] == [4] * (len(found) - 1)
     assert 0 < len(found[-1][0]) <= 4
     np.testing.assert_array_equal(np.concatenate([rows for rows, _ in found]), numbers)
@@ -125,6 +124,8 @@ def with_nan(x):
         (lambda x: [x], {"kind": "diag", "shrinkage": "ledoit_wolf"}, "shrinkage is for"),
         (lambda x: [x], {"start": "best"}, "start 'best'"),
         (lambda x: [x], {"means": np.zeros((2, 4))}, r"means must be \[3, 4\]"),
+        (lambda x: [x], {"responsibilities": np.ones((161, 3))}, "a stream starts from means"),
+        (lambda x: [x], {"sample_weight": np.ones(161)}, "its chunks bring their weights"),
     ],
 )
 def test_bad_input_is_refused_with_one_message(chunks, options, message, x, fit_stream):
@@ -132,103 +133,28 @@ def test_bad_input_is_refused_with_one_message(chunks, options, message, x, fit_
         fit_stream(chunks(x), **options)
 
 
-# Stepwise
-
-
-@pytest.fixture(scope="module")
-def stepwise(one_device):
-    def run(chunks, num_components=3, kind="full", *, key=0, **options):
-        options = {
-            "mesh": one_device,
-            "block_rows": 64,
-            "rank": 2 if kind == "low_rank" else 0,
-        } | options
-        return gmm.fit_stepwise(jax.random.key(key), chunks, num_components, kind, **options)
-
-    return run
-
-
-@ALL
-def test_one_block_is_one_iteration_of_em(kind, x, fit, stepwise):
-    once = stepwise(iter([x]), 3, kind, block_rows=256)
-    exact = fit(x, 3, kind, max_iters=1, observe=lambda *_: None)
-    np.testing.assert_allclose(once.history, exact.history, rtol=1e-9)
-    np.testing.assert_allclose(once.gmm.means, exact.gmm.means, rtol=1e-8)
-    np.testing.assert_allclose(once.gmm.covariances, exact.gmm.covariances, rtol=1e-7, atol=1e-9)
-    assert once.rows == len(x) and not once.converged
-
-
-@ALL
-def test_a_few_passes_come_near_the_optimum(kind, fit, stepwise, random_mixture):
-    rows = np.asarray(gmm.sample(jax.random.key(1), random_mixture(kind, spread=6.0), 161)[0])
-    optimum = fit(rows, 3, kind)
-    passes = stepwise(itertools.chain.from_iterable(itertools.repeat([rows], 12)), 3, kind)
-    first = stepwise([rows[:64]], 3, kind)
-    reached, at_first = (
-        float(gmm.log_density(found.gmm, rows).mean()) for found in (passes, first)
-    )
-    assert len(passes.history) == 12 * len(rows) // 64 + 1
-    assert reached > optimum.log_likelihood - 0.03
-    assert reached > at_first
-
-
-def test_weights_and_masked_blocks(x, stepwise):
-    hole = np.full((64, 4), np.nan)
-    mask = np.concatenate([np.ones(64), np.zeros(64), np.ones(97)])
-    a = stepwise([(np.concatenate([x[:64], hole, x[64:]]), 3 * mask)])
-    b = stepwise([x])
-    np.testing.assert_allclose(a.history, b.history, rtol=1e-9)
-    np.testing.assert_allclose(a.gmm.means, b.gmm.means, rtol=1e-8)
-    assert a.rows == b.rows == len(x)
-
-
-def test_an_interrupted_stepwise_fit_continues_exactly(x, stepwise, stop_after, tmp_path):
-    path, chunks = tmp_path / "state", [x, x[::-1], x]
-    whole = stepwise(iter(chunks))
-    with pytest.raises(KeyboardInterrupt):
-        stepwise(iter(chunks), checkpoint=path, observe=stop_after(4))
-    seen = []
-    again = stepwise(iter(chunks), checkpoint=path, observe=lambda done, *_: seen.append(done))
-    # The fourth was told but not yet saved.
-    assert seen == list(range(4, len(whole.history) + 1))
-    np.testing.assert_array_equal(again.history, whole.history)
-    jax.tree.map(np.testing.assert_array_equal, again.gmm, whole.gmm)
-    assert again.log_likelihood == whole.log_likelihood and again.rows == whole.rows
-
-
-@pytest.mark.parametrize(
-    ("chunks", "options", "message"),
-    [
-        (lambda x: [x], {"decay": 0.5}, r"decay = 0.5 must lie in \(0.5, 1\]"),
-        (lambda x: [x], {"decay": 1.1}, "decay = 1.1"),
-        (lambda x: [x], {"decay": np.nan}, "decay = nan"),
-        (lambda x: [(x, np.zeros(len(x)))], {}, "every row is masked"),
-        (lambda x: [], {}, "no chunks"),
-        (lambda x: [x[:2]], {}, "3 components need at least as many rows, not 2"),
-    ],
-)
-def test_bad_stepwise_input_is_refused(chunks, options, message, x, stepwise):
-    with pytest.raises(ValueError, match=message):
-        stepwise(chunks(x), **options)
-
-
 # Processes
 
 KILLED = """
-import sys, time
+import signal, sys
 from pathlib import Path
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 from exif_jax import gmm
 from exif_jax.training.mapping import data_mesh
 
-data, pause, *pairs = sys.argv[1:]
+data, stop, *pairs = sys.argv[1:]
 rows = np.load(data, mmap_mode="r")
+
+def wait_to_be_killed(done, *_):
+    if done == int(stop):
+        signal.pause()
+
 for checkpoint, out in zip(pairs[::2], pairs[1::2]):
     result = gmm.fit_stream(
         jax.random.key(0), rows, 3, tol=0.0, max_iters=30, block_rows=64,
         mesh=data_mesh(jax.devices()[:1]), checkpoint=Path(checkpoint),
-        observe=lambda *_: time.sleep(float(pause)),
+        observe=wait_to_be_killed,
     )
     np.savez(out, history=result.history, **result.gmm.to_arrays())
 """
@@ -262,7 +188,7 @@ def finish(process):
 
 def iterations_saved(path):
     try:
-        return len(load_file(path)["history"])
+        return len(load_file(path / "start_0.safetensors")["history"])
     except (FileNotFoundError, SafetensorError):
         return 0
 
@@ -272,14 +198,14 @@ def test_a_killed_fit_continues_exactly(x, tmp_path):
     script.write_text(KILLED)
     np.save(data, x)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = run_script(script, data, 0.05, killed, tmp_path / "never.npz")
+    process = run_script(script, data, 6, killed, tmp_path / "never.npz")
     while iterations_saved(killed) < 5:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert 5 <= iterations_saved(killed) < 30
+    assert iterations_saved(killed) == 5
     outputs = [tmp_path / "killed.npz", tmp_path / "whole.npz"]
     finish(run_script(script, data, 0, killed, outputs[0], whole, outputs[1]))
     a, b = map(np.load, outputs)

@@ -1,0 +1,173 @@
+"""Rows to fit: in the devices' memory, or read again in blocks for every iteration."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from exif_jax.gmm.covariances import Structure
+from exif_jax.gmm.frame import Moments, moments_of, needs_matrix, of_all_processes
+from exif_jax.gmm.mixture import GaussianMixture
+from exif_jax.gmm.problem import Problem
+from exif_jax.gmm.program import Program
+from exif_jax.gmm.rows import Layout, checked, gather, local_devices
+from exif_jax.gmm.start import Sample, generator
+from exif_jax.gmm.statistics import Statistics
+from exif_jax.training.mapping import data_mesh, to_host
+
+BLOCK_ROWS = 32768  # rows of one device in memory at once
+
+# Rows [n, D], or (rows, weights [n]).
+Chunk = np.ndarray | tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """More rows than fit into memory.
+
+    Attributes:
+        chunks: arrays [n, D] of any lengths, or pairs of such an array and weights [n], that can be
+            iterated again and again: a memory-mapped array, a list, a Grain data set. Those of this
+            process, where the mesh has devices of several.
+        block_rows: rows of one device in memory at once.
+    """
+
+    chunks: Iterable[Chunk]
+    block_rows: int = BLOCK_ROWS
+
+    def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and weights in blocks of exactly `size` rows, the last one shorter.
+
+        Raises:
+            ValueError: a chunk without rows, of another width or type, or with NaN or infinity.
+        """
+        rows: list[np.ndarray] = []
+        weights: list[np.ndarray] = []
+        waiting = done = 0
+        first: np.ndarray | None = None
+        for number, chunk in enumerate(self._parts(size)):
+            x, w = chunk if isinstance(chunk, tuple) else (chunk, None)
+            x = x if isinstance(x, np.ndarray) else np.asarray(x)
+            if not len(x):
+                raise ValueError(f"chunk {number} has no rows")
+            x, w = checked(x, w, first=done)
+            first = x[:0] if first is None else first
+            if x.shape[1] != first.shape[1] or x.dtype != first.dtype:
+                raise ValueError(
+                    f"chunk {number} has {x.shape[1]} columns of {x.dtype}, the first had "
+                    f"{first.shape[1]} of {first.dtype}"
+                )
+            done += len(x)
+            rows.append(x)
+            weights.append(w)
+            waiting += len(x)
+            while waiting >= size:
+                x = rows[0] if len(rows) == 1 else np.concatenate(rows)
+                w = weights[0] if len(weights) == 1 else np.concatenate(weights)
+                yield x[:size], w[:size]
+                rows, weights, waiting = [x[size:]], [w[size:]], len(x) - size
+        if waiting:
+            yield np.concatenate(rows), np.concatenate(weights)
+        elif not done:
+            raise ValueError("the data have no chunks")
+
+    @property
+    def columns(self) -> int:
+        """D."""
+        return next(self.blocks(1))[0].shape[1]
+
+    def _parts(self, size: int) -> Iterator[Chunk]:
+        """The chunks; a single array, a memory-mapped one too, in slices."""
+        if isinstance(self.chunks, np.ndarray):
+            for start in range(0, max(len(self.chunks), 1), size):
+                yield self.chunks[start : start + size]
+        else:
+            yield from self.chunks
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """This process's rows of a fit, and how they go to its devices.
+
+    Attributes:
+        blocks: gives rows and weights, again and again.
+        program: over the devices that take a block at once.
+        mesh: of all devices.
+        stay: whether the rows stay on the devices between iterations.
+    """
+
+    blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
+    program: Program
+    mesh: Mesh
+    stay: bool
+
+    @classmethod
+    def of(cls, x: Any, sample_weight: Any, structure: Structure, mesh: Mesh) -> "Rows":
+        """Rows in memory, or a `Stream`.
+
+        Raises:
+            ValueError: see `checked`; chunks that can be read only once.
+        """
+        devices = local_devices(mesh)
+        if not isinstance(x, Stream):
+            block = checked(x, sample_weight)
+            share = -(-len(block[0]) // len(devices))
+            most = max(int(part["rows"]) for part in gather({"rows": share}, mesh))
+            layout = Layout.of(most, devices[0].platform)
+            return cls(lambda: [block], Program(mesh, structure, layout), mesh, True)
+        if iter(x.chunks) is x.chunks:
+            raise ValueError(
+                "EM reads the chunks once for every iteration, and these can be read only once: "
+                "give a list, a memory-mapped array or a data set"
+            )
+        layout = Layout.of(x.block_rows, devices[0].platform)
+        size = layout.rows * len(devices)
+        program = Program(data_mesh(devices), structure, layout)
+        return cls(lambda: x.blocks(size), program, mesh, False)
+
+    def survey(self, key: Array) -> tuple[Moments, Sample]:
+        """Moments and a sample of all processes' rows, in one pass that also checks them."""
+        structure, rng = self.program.structure, generator(key, jax.process_index())
+        moments: Moments | None = None
+        sample: Sample | None = None
+        for x, weights in self.blocks():
+            if sample is None:
+                structure.check(x.shape[1])
+            moments = moments_of(x, weights, needs_matrix(structure), moments)
+            drawn = Sample.of(rng, x, weights)
+            sample = drawn if sample is None else sample.merge(drawn)
+        assert sample is not None
+        return of_all_processes(moments, self.mesh), sample.over_processes(self.mesh)
+
+    def placed(self, problem: Problem) -> Callable[[], Iterable[tuple[Array, Array]]]:
+        """Gives the blocks in working coordinates, on the devices."""
+
+        def blocks() -> Iterator[tuple[Array, Array]]:
+            return (problem.placed(self.program, *block) for block in self.blocks())
+
+        if not self.stay:
+            return blocks
+        placed = list(blocks())
+        return lambda: placed
+
+    def statistics(self, blocks: Iterable[tuple[Array, Array]], gmm: GaussianMixture) -> Statistics:
+        """E-step over the rows of all processes."""
+        total = None
+        for x, weights in blocks:
+            # The last block has to be done before another: no more than two are in memory.
+            jax.block_until_ready(total)
+            part = self.program.statistics(gmm, x, weights)
+            total = part if total is None else _merge(total, part)
+        assert total is not None
+        if self.program.mesh == self.mesh:
+            return total
+        every: list[dict[str, Any]] = gather(vars(to_host(total)), self.mesh)
+        return functools.reduce(_merge, [Statistics(**part) for part in every])
+
+
+_merge = jax.jit(Statistics.merge)

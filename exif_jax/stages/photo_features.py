@@ -1,0 +1,166 @@
+"""Features of photographs, kept on disk in parts: in memory, or more than fit there."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.errors import UserError
+from data_pipelines.files import write_text
+from data_pipelines.images import ImageError
+from exif_jax.config import OneClassConfig
+from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.models.storage import flatten
+from exif_jax.models.trained import LoadedExtractor
+from exif_jax.training.mapping import data_mesh, replicate
+
+_log = logging.getLogger(__name__)
+# Bytes of memory for every number of the features, copies in float64 included, in memory.
+_BYTES = 64
+
+
+class Photo(Protocol):
+    """What is needed of a photo here."""
+
+    @property
+    def path(self) -> str:
+        """Its file."""
+
+    @property
+    def read(self) -> Callable[[], np.ndarray]:
+        """Decodes it; raises ImageError."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Arrays that are read again by every iteration over them."""
+
+    read: Callable[[], Iterator[np.ndarray]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.read()
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """Features [n, T] of the readable photos.
+
+    Attributes:
+        positions: of the readable photos among all.
+        parts: files with the features of some of them, in order.
+        starts: first row of each part, then n.
+        in_memory: float32 [n, T], if they fit into memory.
+    """
+
+    positions: np.ndarray
+    parts: tuple[Path, ...]
+    starts: np.ndarray
+    in_memory: np.ndarray | None
+
+    def chunks(self, *rows: np.ndarray) -> Chunks:
+        """Features of rows, each of the arrays ascending: all in one chunk, or in parts."""
+
+        def read() -> Iterator[np.ndarray]:
+            if self.in_memory is not None:
+                yield self.in_memory[np.concatenate(rows)]
+                return
+            for some in rows:
+                borders = np.searchsorted(some, self.starts)
+                for i, path in enumerate(self.parts):
+                    wanted = some[borders[i] : borders[i + 1]] - self.starts[i]
+                    if len(wanted):
+                        yield _load(path)[0][wanted]
+
+        return Chunks(read)
+
+
+def photo_features(
+    config: OneClassConfig, extractor: LoadedExtractor, photos: Sequence[Any], workdir: Path
+) -> PhotoFeatures:
+    """Features of photos; finished parts are kept in workdir/features.
+
+    Unreadable photos are listed in skipped.jsonl.
+
+    Raises:
+        UserError: no photo can be read.
+    """
+    functions = feature_functions(extractor.module, data_mesh(jax.local_devices()))
+    params = replicate(extractor.params, functions.mesh)
+    network = hashlib.sha256(b"".join(x.tobytes() for x in flatten(extractor.params).values()))
+    size = config.batch_size * config.checkpoint_every
+    folder = workdir / "features"
+    folder.mkdir(exist_ok=True)
+    parts: list[Path] = []
+    positions: list[int] = []
+    starts, skipped, columns = [0], [], 0
+    with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
+        for start in range(0, len(photos), size):
+            part = photos[start : start + size]
+            # Named after what it holds: other photos or another network by now mean another file.
+            names = "\n".join(photo.path for photo in part).encode("utf-8", "surrogateescape")
+            digest = hashlib.sha256(network.digest() + names).hexdigest()[:16]
+            path = folder / f"{start:09d}-{digest}.npz"
+            if path.exists():
+                progress.update(len(part))
+            else:
+                errors: dict[int, str] = {}
+                images = _readable(part, errors, progress)
+                chunk = 16 * config.batch_size
+                computed = extract_features(functions, params, images, chunk, config.data.patches)
+                _save(path, computed, errors)
+            features, unread = _load(path)
+            positions += [start + i for i in range(len(part)) if i not in unread]
+            skipped += [{"path": part[i].path, "reason": unread[i]} for i in unread]
+            if len(features):
+                parts.append(path)
+                starts.append(len(positions))
+                columns = features.shape[1]
+    listing = workdir / "skipped.jsonl"
+    write_text(listing, "".join(json.dumps(row) + "\n" for row in skipped))
+    if skipped:
+        _log.warning("skipped %d unreadable photos, see %s", len(skipped), listing)
+    if not parts:
+        raise UserError(f"{config.data.photos}: none of {len(photos)} photos could be read")
+    need = _BYTES * len(positions) * columns / 2**30
+    fits = need <= config.memory_gib
+    if not fits:
+        _log.info(
+            "the features of %d photos are read from disk for every iteration: in memory they "
+            "would take %.3g GiB, config.memory_gib = %g",
+            len(positions),
+            need,
+            config.memory_gib,
+        )
+    everything = np.concatenate([_load(path)[0] for path in parts]) if fits else None
+    return PhotoFeatures(np.array(positions), tuple(parts), np.array(starts), everything)
+
+
+def _readable(
+    photos: Sequence[Photo], errors: dict[int, str], progress: tqdm
+) -> Iterator[np.ndarray]:
+    """Decoded photos; the reasons of unreadable ones go to `errors`, by position."""
+    for position, photo in enumerate(photos):
+        progress.update()
+        try:
+            yield photo.read()
+        except ImageError as error:
+            errors[position] = str(error)
+
+
+def _save(path: Path, features: np.ndarray, errors: dict[int, str]) -> None:
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, features=features, errors=json.dumps(list(errors.items())))
+    temporary.replace(path)
+
+
+def _load(path: Path) -> tuple[np.ndarray, dict[int, str]]:
+    """Features of the readable photos of a part, and the reasons of the others by position."""
+    with np.load(path, allow_pickle=False) as saved:
+        return saved["features"], dict(json.loads(str(saved["errors"])))
