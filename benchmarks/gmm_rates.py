@@ -17,12 +17,15 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 
 from exif_jax.gmm import GaussianMixture, Structure
-from exif_jax.gmm.em import Problem, survey
 from exif_jax.gmm.linalg import NEGLIGIBLE, column_blocks, dot
+from exif_jax.gmm.maximisation import EMState, next_state
 from exif_jax.gmm.mixture import log_joint
-from exif_jax.gmm.program import EMState, Program
+from exif_jax.gmm.problem import Problem
 from exif_jax.gmm.rows import Layout
-from exif_jax.training.mapping import REPLICATED, data_mesh, over_devices, to_host
+from exif_jax.gmm.sources import Rows
+from exif_jax.training.mapping import REPLICATED, data_mesh, over_devices, replicate
+
+_next = jax.jit(partial(next_state, Structure()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class OurIterations:
     Attributes:
         dtype: of the computation.
         problem: what is fitted.
-        program: compiled.
+        source: the rows, and EM's functions over the devices.
         rows: on the devices, and their weights.
         state: after the M-step.
         iterations: of a run.
@@ -40,7 +43,7 @@ class OurIterations:
 
     dtype: str
     problem: Problem
-    program: Program
+    source: Rows
     rows: tuple[Array, Array]
     state: EMState
     iterations: int
@@ -50,27 +53,28 @@ class OurIterations:
         cls, x: np.ndarray, responsibilities: np.ndarray, iterations: int, dtype: str
     ) -> "OurIterations":
         """The same preparations as `gmm.fit`."""
-        x, weights = x.astype(dtype, copy=False), np.ones(len(x))
         structure, mesh = Structure(), data_mesh()
         with precision(dtype):
-            moments, _, layout = survey(jax.random.key(0), x, weights, structure, mesh)
+            source = Rows.of(x.astype(dtype, copy=False), None, structure, mesh)
+            moments, _ = source.survey(jax.random.key(0))
             problem = Problem.of(structure, COMPONENTS, moments, REG_COVAR, np.dtype(dtype))
-            program = Program.of(mesh, structure, layout)
-            rows = problem.placed(program, x, weights)
-            state = problem.first_state(program, x, weights, responsibilities)
-        return cls(dtype, problem, program, rows, state, iterations)
+            (rows,), (block,) = source.placed(problem)(), source.blocks()
+            state = problem.first_state(source.program, *block, responsibilities)
+        return cls(dtype, problem, source, rows, replicate(state, mesh), iterations)
 
     def run(self) -> np.ndarray:
         """Mean log-likelihood of the data before every iteration."""
-        _, history = self._run(self.state, self.iterations)
-        return np.asarray(to_host(history), np.float64) + self.problem.frame.log_scale
+        history, state = [], self.state
+        for _ in range(self.iterations):
+            state = self._step(state)
+            history.append(float(state.log_likelihood))
+        return np.array(history) + self.problem.frame.log_scale
 
-    def _run(self, state: EMState, iterations: int) -> tuple[EMState, Array]:
+    def _step(self, state: EMState) -> EMState:
         with precision(self.dtype):
+            statistics = self.source.statistics([self.rows], state.gmm)
             tolerance = np.zeros((), self.dtype)
-            result: tuple[EMState, Array] = self.program.iterate(iterations)(
-                state, *self.rows, self.problem.regulariser, tolerance
-            )
+            result: EMState = _next(state, statistics, self.problem.regulariser, tolerance)
         return result
 
     def operations(self) -> float:
@@ -82,14 +86,14 @@ class OurIterations:
         per_row = 2 * sum((b - a) * b for a, b in column_blocks(columns))
         factors = COMPONENTS * 2 * columns**3 / 3
         always = per_row * padded * COMPONENTS + 2 * padded * COMPONENTS * columns + factors
-        layout = self.program.layout
+        layout = self.source.program.layout
         if not layout.tile:
             return always + per_row * padded * COMPONENTS
         state, visited = self.state, 0
         for _ in range(self.iterations):
             with precision(self.dtype):
                 visited += int(_rows_visited(layout, state.gmm, *self.rows))
-            state, _ = self._run(state, 1)
+            state = self._step(state)
         return always + per_row * visited / self.iterations
 
 
