@@ -133,7 +133,7 @@ def log_density(fitted: gmm.Fit, x: np.ndarray) -> np.ndarray:
 def name_of(structure: Structure) -> str:
     """Such as `low_rank 8` or `full ledoit_wolf`."""
     kind, rank, shrinkage = structure
-    return f"{kind} {rank or ''} {shrinkage.replace('none', '')}".strip()
+    return " ".join(filter(None, (kind, str(rank or ""), shrinkage.replace("none", ""))))
 
 
 def judge(
