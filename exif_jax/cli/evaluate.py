@@ -73,7 +73,7 @@ def evaluate(config: object, workdir: Path) -> None:
         "images": _digest_of_images(test_sets),
     }
     with Journal(workdir / "scored.jsonl", identity) as journal:
-        if journal.finished:
+        if journal.finished and (workdir / "results.json").is_file():
             print(f"this evaluation is finished: {where}")
             return
         rows = evaluate(

@@ -121,6 +121,9 @@ def test_a_finished_evaluation_says_so_and_reads_no_image(
     out = capsys.readouterr().out
     assert "this evaluation is finished" in out and str(tmp_path / "run") in out
     assert results(tmp_path / "run") == before
+    (tmp_path / "run" / "results.json").unlink()
+    evaluate(config(detector, images), tmp_path / "run")
+    assert results(tmp_path / "run") == before
     other = config(detector, images)
     other.perturbations = "none"
     with pytest.raises(UserError, match=r"holds another run .*perturbations"):

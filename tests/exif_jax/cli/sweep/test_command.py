@@ -49,7 +49,7 @@ def test_a_sweep_survives_failures_and_kills(records, tmp_path, capsys, monkeypa
     out = tmp_path / "sweep"
     command = ["sweep", "--config=pretext", *TINY, f"--config.data.photos={records}"]
     command += ["--seeds", "0,1", "--workdir", str(out)]
-    both = [*command, "--grid", "ranking=wrong,all_pairs"]
+    both = [*command, "--grid", "ranking=all_pairs,wrong"]
     process = subprocess.Popen(
         [sys.executable, "-m", "exif_jax.cli", *both],
         stdout=subprocess.PIPE,
@@ -75,8 +75,8 @@ def test_a_sweep_survives_failures_and_kills(records, tmp_path, capsys, monkeypa
     assert ["ranking", "runs", "loss"] in [line[:3] for line in table]
     assert ["wrong", "0/2", "-"] in [line[:3] for line in table]
     stored = json.loads((out / "sweep.json").read_text())
-    assert [one["status"] for one in stored["runs"]] == [2, 2, 0, 0]
-    for one in stored["runs"][2:]:
+    assert [one["status"] for one in stored["runs"]] == [0, 0, 2, 2]
+    for one in stored["runs"][:2]:
         lines = (out / one["run"] / "metrics.jsonl").read_text().splitlines()
         last = json.loads(lines[-1])
         assert (last["step"], last["split"]) == (40, "validation")
