@@ -151,7 +151,7 @@ def test_an_unfinished_prepare_goes_on(copy, capsys):
     for out in ("unfinished", "anew"):
         targets, splits = contents(out)
         old_targets, old_splits = contents("records")
-        assert targets == old_targets
+        assert targets[: len(old_targets)] == old_targets  # then tags added since
         for split, old in zip(splits, old_splits, strict=True):
             np.testing.assert_equal(split, old)
 
