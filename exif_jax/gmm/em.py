@@ -17,7 +17,7 @@ from exif_jax.gmm.progress import Observer, Progress
 from exif_jax.gmm.rows import local_devices
 from exif_jax.gmm.sources import BLOCK_ROWS, Chunk, Rows, Stream
 from exif_jax.gmm.start import STARTS
-from exif_jax.training.mapping import data_mesh, replicate
+from exif_jax.training.mapping import data_mesh, replicate, to_host
 
 
 def fit(
@@ -111,8 +111,8 @@ def fit(
             tolerance = np.asarray(tol, problem.dtype)
             state = _next(structure)(state, statistics, problem.regulariser, tolerance)
             progress.advance(state, problem.frame, observe)
-        mean = float(rows.statistics(blocks(), state.gmm).mean_log_likelihood)
-        fits.append(problem.result(state, progress.history, mean))
+        last = to_host(rows.statistics(blocks(), state.gmm))
+        fits.append(problem.result(state, progress.history, float(last.mean_log_likelihood)))
     return max(fits, key=lambda result: result.log_likelihood)
 
 
