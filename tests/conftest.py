@@ -67,7 +67,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def records(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The simulated photographs, prepared: 18 windows to train on and 6 held out."""
+    """The simulated photographs, prepared: of 24 windows about a quarter is held out."""
     out = tmp_path_factory.mktemp("prepared") / "records"
     prepare([simulated / "photos"], out, Options(validation_fraction=0.25), workers=1)
     return out
