@@ -57,7 +57,7 @@ def test_a_run_writes_a_detector_and_says_how_it_was_made(finished, config, held
     assert (rule["photos"], rule["false_positive_rate"]) == (heldout, 0.2)
     assert (rule["name"], rule["expected_rate"], rule["warning"]) == (
         "heldout_quantile",
-        1 / 7,
+        int(0.2 * (heldout + 1)) / (heldout + 1),
         None,
     )
     assert rule["log_density_threshold"] == -facts["threshold"]
