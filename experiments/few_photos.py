@@ -141,8 +141,8 @@ def judge(
 ) -> list[dict[str, Any]]:
     """Fits the candidates behind one projection; finished rows are kept in the folder."""
     projection = PCA(pca, whiten=True, svd_solver="full") if pca else StandardScaler()
-    projection.fit(of["fit"].astype(np.float64))
-    x, held, test = (projection.transform(of[part]) for part in ("fit", "held", "test"))
+    parts = [of[part].astype(np.float64) for part in ("fit", "held", "test")]
+    x, held, test = map(projection.fit(parts[0]).transform, parts)
     apart = np.array(split_groups(of["cameras"].tolist(), 0.25, 1))
     rows = []
     for structure, sizes in PROJECTED if pca else WHOLE:
