@@ -12,21 +12,21 @@ from matplotlib.figure import Figure
 from data_pipelines.errors import UserError
 from exif_jax.figures import COLOURS, LINES, STYLE, finish, save
 
-# Validation metrics, one panel for each family; TAG stands for any tag.
-_FAMILIES = {
-    "concordance/TAG": "concordance of ranked tags (chance 0.5)",
-    "balanced_accuracy/TAG": "balanced accuracy of categorical tags",
+# Titles of the panels of validation metrics, one for each family.
+_TITLES = {
+    "concordance": "concordance of ranked tags (chance 0.5)",
+    "balanced_accuracy": "balanced accuracy of categorical tags",
     "detection": "detection",
 }
-_DETECTION = ("auroc", "average_precision", "accuracy", "false_positive_rate")
+_DETECTION = ("auroc", "average_precision", "accuracy", "false_positive_rate", "tpr_at_fpr_5pct")
 
 
 def training_curves(metrics_path: Path, out: Path) -> Path:
     """Draws the metrics of a run over its steps.
 
     First panel: training and validation loss. Then one for each family of validation metrics that
-    the run has: `concordance/TAG`, `balanced_accuracy/TAG` (the mean over tags in bold), and the
-    detection metrics.
+    the run has: `MEASURE/NAME`, such as concordance/ISO (the mean over names in bold), and the
+    detection metrics, whatever measured them.
 
     Args:
         metrics_path: metrics.jsonl of a run; a last line cut short by a crash is left out.
@@ -41,8 +41,10 @@ def training_curves(metrics_path: Path, out: Path) -> Path:
     lines = read_metrics(metrics_path)
     validation = [line for line in lines if line["split"] == "validation"]
     names = sorted({name for line in validation for name in line})
-    families = {family: [name for name in names if _family(name) == family] for family in _FAMILIES}
-    families = {family: members for family, members in families.items() if members}
+    families: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: _family(name) in ("detection", None)):
+        if family := _family(name):
+            families.setdefault(family, []).append(name)
     with mpl.rc_context(STYLE):
         panels = 1 + len(families)
         figure = Figure(figsize=(8.5, 2.9 * panels), layout="constrained")
@@ -62,21 +64,24 @@ def training_curves(metrics_path: Path, out: Path) -> Path:
                 _draw(panel, validation, name, _label(name), color=colour, linestyle=style)
             for name in set(members) - set(tags):
                 _draw(panel, validation, name, _label(name), color="0.4", linewidth=3.5, alpha=0.6)
-            panel.set(title=f"validation: {_FAMILIES[family]}", ylim=(-0.02, 1.02))
+            panel.set_title(f"validation: {_TITLES.get(family, family)}")
+            if family in _TITLES:
+                panel.set_ylim(-0.02, 1.02)
             finish(panel)
         figure.get_axes()[-1].set_xlabel("step")
     return save(figure, out)
 
 
 def _family(name: str) -> str | None:
-    if name in _DETECTION:
+    if name.rpartition("/")[2] in _DETECTION:
         return "detection"
-    family = f"{name.partition('/')[0]}/TAG"
-    return family if family in _FAMILIES else None
+    measure, slash, _ = name.partition("/")
+    return measure if slash and measure != "count" else None
 
 
 def _label(name: str) -> str:
-    return name.partition("/")[2] or name.replace("_", " ")
+    what = name.partition("/")[2]
+    return what if what and what not in _DETECTION else name.replace("_", " ")
 
 
 def _draw(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str, label: str, **kw: Any) -> None:

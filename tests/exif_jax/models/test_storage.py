@@ -1,16 +1,11 @@
 """Files and model directories are, at any moment, whole: the old one or the new one."""
 
-import json
-from pathlib import Path
-
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, replacing_directory, write_json, write_text
 from exif_jax.models.storage import FORMAT_VERSION, flatten, load_model, save_model, unflatten
 
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=4)
@@ -42,67 +37,6 @@ def test_models_come_back_with_types_and_shapes(tmp_path):
     assert same(arrays, tree)
     assert (facts["kind"], facts["numbers"]) == ("test", [1, 2])
     assert facts["format_version"] == FORMAT_VERSION
-
-
-def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
-    for name in (".model.abc.tmp", ".model.def.old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "half").write_text("x")
-    with replacing_directory(tmp_path / "model") as directory:
-        (directory / "whole").write_text("y")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_a_file_is_replaced_at_once(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    write_json(path, {"old": 1})
-    assert read_json(path) == {"old": 1}
-
-    def fail(self, target):
-        assert json.loads(self.read_text()) == {"new": 2}  # whole before it takes the place
-        raise OSError("power cut")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", fail)
-        with pytest.raises(OSError, match="power cut"):
-            write_json(path, {"new": 2})
-    assert read_json(path) == {"old": 1}
-    write_text(path, "3")
-    assert read_json(path) == 3
-
-
-def test_json_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"a\.json: missing"):
-        read_json(tmp_path / "a.json")
-    (tmp_path / "a.json").write_bytes(b"\xff{")
-    with pytest.raises(UserError, match=r"a\.json: not readable as JSON"):
-        read_json(tmp_path / "a.json")
-
-
-def fill(path, text):
-    with replacing_directory(path) as directory:
-        (directory / "x").write_text(text)
-
-
-def test_a_directory_takes_the_place_of_the_old_one(tmp_path):
-    path = tmp_path / "deep" / "model"
-    fill(path, "one")
-    (path / "stale").touch()
-    fill(path, "two")
-    assert [p.name for p in path.parent.iterdir()] == ["model"]
-    assert [p.name for p in path.iterdir()] == ["x"]
-    assert (path / "x").read_text() == "two"
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_crash_in_the_middle_leaves_the_old_directory(tmp_path, error):
-    path = tmp_path / "model"
-    fill(path, "one")
-    with pytest.raises(type(error)), replacing_directory(path) as directory:
-        (directory / "x").write_text("half")
-        raise error
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
-    assert (path / "x").read_text() == "one"
 
 
 def test_facts_that_are_no_json_leave_the_old_model(tmp_path):

@@ -7,7 +7,6 @@ import pytest
 
 from data_pipelines.targets import Target
 from exif_jax.config import PretextConfig
-from exif_jax.evaluation.evaluators.heldout_tags import objective_metrics
 from exif_jax.objectives import build_objectives
 from exif_jax.stages.pretext import objective_losses
 from exif_jax.training.mapping import SHARDED, data_mesh, over_devices, shard
@@ -35,12 +34,6 @@ def outputs_and_labels():
     return outputs, labels
 
 
-def validation(outputs, labels, groups, **config):
-    objectives = build_objectives(TARGETS, PretextConfig(**config))
-    outs = [outputs[objective.name] for objective in objectives]
-    return objective_metrics(objectives, outs, list(labels.T), [groups] * len(objectives))
-
-
 @pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
 def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
     outputs, labels = outputs_and_labels()
@@ -64,21 +57,3 @@ def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
         assert not np.asarray(gradients[name]).any()
     assert np.asarray(parts["ISO"]).sum() > 0 and np.asarray(gradients["ISO"]).any()
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((gradients, parts)))
-
-
-def test_validation_has_no_value_for_a_tag_without_any_photo():
-    outputs, labels = outputs_and_labels()
-    numbers = validation(outputs, labels, np.arange(PHOTOS))
-    assert numbers["concordance/ISO"] == numbers["concordance/mean"] == 1
-    assert numbers["balanced_accuracy/Make"] == numbers["balanced_accuracy/mean"] == 1
-    assert numbers["count/ISO"] == PHOTOS * (PHOTOS - 1) / 2 and numbers["count/Make"] == 6
-    for name in ("FocalLength", "Flash"):
-        assert numbers[f"count/{name}"] == 0
-        assert not any(key.endswith(name) and not key.startswith("count") for key in numbers)
-    assert np.isfinite(list(numbers.values())).all()
-
-
-def test_photos_of_one_burst_are_not_compared():
-    outputs, labels = outputs_and_labels()
-    numbers = validation(outputs, labels, np.zeros(PHOTOS, int))
-    assert numbers["count/ISO"] == 0 and "concordance/mean" not in numbers
