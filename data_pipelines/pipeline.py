@@ -26,12 +26,8 @@ class _LocalRows:
     def __init__(
         self, examples: grain.MapDataset, batch: int, process: int, processes: int
     ) -> None:
-        self._examples = examples
-        self._batch, self._rows, self._first = (
-            batch,
-            batch // processes,
-            process * batch // processes,
-        )
+        self._examples, self._batch = examples, batch
+        self._rows, self._first = batch // processes, process * batch // processes
 
     def __len__(self) -> int:
         return sys.maxsize // self._batch * self._rows
@@ -120,10 +116,15 @@ def padded(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return canvas, np.array(image.shape[:2], np.int32)
 
 
-def _load_labelled(
-    image: LabelledImage, augmentation: Augmentation | None, rng: np.random.Generator | None
+def load_labelled(
+    image: LabelledImage,
+    augmentation: Augmentation | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Example:
-    """One labelled example; an unreadable file gives an empty one with its reason."""
+    """One labelled example; an unreadable file gives an empty one with its reason.
+
+    Without a generator, as for validation, it is the central window, not augmented.
+    """
     error = ""
     try:
         pixels = random_window(decode_image(image.path), rng)
@@ -142,11 +143,6 @@ def _load_labelled(
     }
 
 
-def load_labelled(image: LabelledImage) -> Example:
-    """A labelled image for validation: its central window, without augmentation."""
-    return _load_labelled(image, None, None)
-
-
 def labelled_batches(
     images: Sequence[LabelledImage],
     augmentation: Augmentation,
@@ -159,16 +155,8 @@ def labelled_batches(
     """Endless batches, half photographs and half generated images, each class reshuffled.
 
     Each image gives a random window of at most 256x256, augmented, at the upper left of its array.
-    A file that cannot be read stays in the batch as an example with `valid` 0 and an `error`.
-
-    Args:
-        images: of both classes.
-        augmentation: what may happen to the windows.
-        batch_size: images over all processes; the processes divide it.
-        seed: of shuffling, windows and augmentation.
-        threads: that decode.
-        process: index of this process.
-        processes: their number.
+    A file that cannot be read stays in the batch as an example with `valid` 0 and an `error`. The
+    seed is also that of windows and augmentation; the rest is as in `record_batches`.
 
     Returns:
         Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], label int32 [b]
@@ -176,7 +164,7 @@ def labelled_batches(
     """
 
     def load(image: LabelledImage, rng: np.random.Generator) -> Example:
-        return _load_labelled(image, augmentation, rng)
+        return load_labelled(image, augmentation, rng)
 
     by_class = [
         grain.MapDataset.source([image for image in images if image.label == label])
