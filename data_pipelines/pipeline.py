@@ -20,31 +20,20 @@ from data_pipelines.records import Records
 Example = dict[str, Any]
 
 
-class _LocalRows:
-    """The part of every global batch of an endless data set that one process reads."""
-
-    def __init__(
-        self, examples: grain.MapDataset, batch: int, process: int, processes: int
-    ) -> None:
-        self._examples, self._batch = examples, batch
-        self._rows, self._first = batch // processes, process * batch // processes
-
-    def __len__(self) -> int:
-        return sys.maxsize // self._batch * self._rows
-
-    def __getitem__(self, index: int) -> Example:
-        step, row = divmod(index, self._rows)
-        example: Example = self._examples[step * self._batch + self._first + row]
-        return example
-
-
 def _batches(
     examples: grain.MapDataset, batch_size: int, threads: int, process: int, processes: int
 ) -> grain.IterDataset:
     if batch_size % processes:
         raise ValueError(f"batch of {batch_size} does not divide over {processes} processes")
-    local = grain.MapDataset.source(_LocalRows(examples, batch_size, process, processes))
     rows = batch_size // processes
+
+    def local_example(index: int) -> Example:
+        """An example of this process' part of a global batch."""
+        step, row = divmod(index, rows)
+        example: Example = examples[step * batch_size + process * rows + row]
+        return example
+
+    local = grain.MapDataset.range(sys.maxsize // batch_size * rows).map(local_example)
     # Enough decoded examples for the next two batches wait in memory.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * rows, threads))
     return local.to_iter_dataset(options).batch(rows)

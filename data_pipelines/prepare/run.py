@@ -221,7 +221,7 @@ def _find_photos(
     sources: Sequence[PathLike], sidecars: Sequence[PathLike]
 ) -> tuple[list[Item], Sidecars]:
     if not sidecars:
-        return find_items(sources), Sidecars({}, (), 0, ())
+        return find_items(sources), Sidecars()
     items = find_items(sources, extensions=EXTENSIONS | {TENSOR_SUFFIX})
     found = load_sidecars(sidecars, [item.name for item in items])
     if not found.coded:
@@ -274,5 +274,5 @@ def _summary(sidecars: Sidecars) -> dict[str, Any] | None:
     return {
         "files": [{**vars(file), "path": Path(file.path).name} for file in sidecars.files],
         "num_unmatched": sidecars.num_unmatched,
-        "unmatched": list(sidecars.unmatched),
+        "unmatched": sidecars.unmatched,
     }

@@ -33,7 +33,7 @@ def test_values(write, form):
     assert all(entry.raw == {} for entry in sidecars.entries.values())
     assert sidecars.files[0].kind == "sdaie"
     assert (sidecars.files[0].num_entries, sidecars.files[0].num_matched) == (4, 2)
-    assert sidecars.unmatched == ("c.jpg",)
+    assert sidecars.unmatched == ["c.jpg"]
 
 
 @pytest.mark.parametrize("wrong", [7, -1, 0.5])
