@@ -21,134 +21,48 @@ MAX_TEXT_LENGTH: Final = 64
 """Longer texts are no names: such a value counts as missing."""
 _MAX_RAW_LENGTH: Final = 4096  # more, padding and all, is not looked at
 
-# Start of the name as written (lower case, longest match first) -> canonical name.
-MAKERS: Final[dict[str, str]] = {
-    "acer": "Acer",
-    "agfa": "Agfa",
-    "agfaphoto": "Agfa",  # licensed the name
-    "aiptek": "Aiptek",
-    "alcatel": "Alcatel",
-    "apeman": "APEMAN",
-    "apple": "Apple",
-    "arashi vision": "Insta360",  # Insta360's company
-    "asahi": "Pentax",  # Asahi Optical, Pentax's former company name
-    "asus": "Asus",
-    "autel": "Autel",
-    "benq": "BenQ",
-    "blackberry": "BlackBerry",
-    "blackmagic": "Blackmagic",
-    "blackview": "Blackview",
-    "blu": "BLU",
-    "canon": "Canon",
-    "casio": "Casio",
-    "concord": "Concord",
-    "contax": "Contax",  # Kyocera's brand, a line of its own
-    "coolpad": "Coolpad",
-    "cubot": "Cubot",
-    "dji": "DJI",
-    "doogee": "Doogee",
-    "eastman kodak": "Kodak",
-    "epson": "Epson",
-    "essential products": "Essential",
-    "fairphone": "Fairphone",
-    "fuji photo": "Fujifilm",  # FUJI PHOTO FILM CO., LTD.
-    "fujifilm": "Fujifilm",
-    "ge": "GE",
-    "gedsc": "GE",
-    "general imaging": "GE",  # made cameras under General Electric's name
-    "gionee": "Gionee",
-    "google": "Google",
-    "gopro": "GoPro",
-    "hasselblad": "Hasselblad",
-    "hewlett": "HP",
-    "hewlett-packard": "HP",
-    "hisense": "Hisense",
-    "hmd": "HMD Global",
-    "honor": "Honor",
-    "hp": "HP",
-    "ht": "HTC",  # a cut-off spelling seen in HTC One photographs
-    "htc": "HTC",
-    "huawei": "Huawei",
-    "infinix": "Infinix",
-    "insta360": "Insta360",
-    "itel": "Itel",
-    "jenoptik": "Jenoptik",
-    "jk imaging": "Kodak",  # makes and sells Kodak PixPro
-    "kodak": "Kodak",
-    "konica": "Minolta",  # Konica Minolta
-    "konica minolta": "Minolta",
-    "kyocera": "Kyocera",
-    "leeco": "LeEco",
-    "leica": "Leica",
-    "lemobile": "LeEco",
-    "lenovo": "Lenovo",
-    "letv": "LeEco",
-    "lg": "LG",
-    "lg electronics": "LG",
-    "lge": "LG",
-    "mamiya": "Mamiya",
-    "meitu": "Meitu",
-    "meizu": "Meizu",
-    "microsoft": "Microsoft",
-    "minolta": "Minolta",
-    "motorola": "Motorola",
-    "nextbase": "Nextbase",
-    "nikon": "Nikon",
-    "nintendo": "Nintendo",
-    "nokia": "Nokia",
-    "nothing": "Nothing",
-    "nubia": "Nubia",
-    "nvidia": "Nvidia",
-    "olympus": "Olympus",
-    "om digital": "Olympus",  # took over Olympus' cameras
-    "om system": "Olympus",
-    "oneplus": "OnePlus",
-    "oppo": "OPPO",
-    "oukitel": "Oukitel",
-    "palm": "Palm",
-    "palmone": "Palm",
-    "panasonic": "Panasonic",
-    "pantech": "Pantech",
-    "parrot": "Parrot",
-    "pentax": "Pentax",
-    "phase one": "Phase One",
-    "poco": "Xiaomi",
-    "polaroid": "Polaroid",
-    "raspberry pi": "Raspberry Pi",
-    "raspberrypi": "Raspberry Pi",
-    "razer": "Razer",
-    "realme": "Realme",
-    "redmi": "Xiaomi",
-    "research in motion": "BlackBerry",  # the former company name
-    "ricoh": "Ricoh",
-    "rim": "BlackBerry",
-    "rollei": "Rollei",
-    "samsung": "Samsung",  # also Samsung Techwin, Samsung Electronics
-    "sanyo": "Sanyo",
-    "seiko epson": "Epson",
-    "sharp": "Sharp",
-    "siemens": "Siemens",
-    "sigma": "Sigma",
-    "sjcam": "SJCAM",
-    "skanhex": "Skanhex",
-    "smartisan": "Smartisan",
-    "sony": "Sony",
-    "sony ericsson": "Sony Ericsson",
-    "sonyericsson": "Sony Ericsson",
-    "tcl": "TCL",
-    "tecno": "Tecno",
-    "toshiba": "Toshiba",
-    "ulefone": "Ulefone",
-    "umidigi": "Umidigi",
-    "vivitar": "Vivitar",
-    "vivo": "Vivo",
-    "wiko": "Wiko",
-    "xiaomi": "Xiaomi",
-    "xiaoyi": "YI",
-    "yashica": "Yashica",
-    "yi": "YI",
-    "zte": "ZTE",
+# Brands that are told by their own name. Contax is one of Kyocera's, but a line of its own.
+_BRANDS: Final = (
+    "Acer", "Agfa", "Aiptek", "Alcatel", "APEMAN", "Apple", "Asus", "Autel", "BenQ", "BlackBerry",
+    "Blackmagic", "Blackview", "BLU", "Canon", "Casio", "Concord", "Contax", "Coolpad", "Cubot",
+    "DJI", "Doogee", "Epson", "Fairphone", "Fujifilm", "GE", "Gionee", "Google", "GoPro",
+    "Hasselblad", "Hisense", "Honor", "HP", "HTC", "Huawei", "Infinix", "Insta360", "Itel",
+    "Jenoptik", "Kodak", "Kyocera", "LeEco", "Leica", "Lenovo", "LG", "Mamiya", "Meitu", "Meizu",
+    "Microsoft", "Minolta", "Motorola", "Nextbase", "Nikon", "Nintendo", "Nokia", "Nothing",
+    "Nubia", "Nvidia", "Olympus", "OnePlus", "OPPO", "Oukitel", "Palm", "Panasonic", "Pantech",
+    "Parrot", "Pentax", "Phase One", "Polaroid", "Raspberry Pi", "Razer", "Realme", "Ricoh",
+    "Rollei", "Samsung", "Sanyo", "Sharp", "Siemens", "Sigma", "SJCAM", "Skanhex", "Smartisan",
+    "Sony", "Sony Ericsson", "TCL", "Tecno", "Toshiba", "Ulefone", "Umidigi", "Vivitar", "Vivo",
+    "Wiko", "Xiaomi", "Yashica", "YI", "ZTE",
+)  # fmt: skip
+# Canonical name -> what the name as written may start with instead, in lower case.
+_SPELLINGS: Final = {
+    "Agfa": ("agfaphoto",),  # licensed the name
+    "BlackBerry": ("research in motion", "rim"),  # the former company name
+    "Epson": ("seiko epson",),
+    "Essential": ("essential products",),
+    "Fujifilm": ("fuji photo",),  # FUJI PHOTO FILM CO., LTD.
+    "GE": ("gedsc", "general imaging"),  # made cameras under General Electric's name
+    "HMD Global": ("hmd",),
+    "HP": ("hewlett", "hewlett-packard"),
+    "HTC": ("ht",),  # a cut-off spelling seen in HTC One photographs
+    "Insta360": ("arashi vision",),  # its company
+    "Kodak": ("eastman kodak", "jk imaging"),  # the latter makes and sells Kodak PixPro
+    "LeEco": ("lemobile", "letv"),
+    "LG": ("lg electronics", "lge"),
+    "Minolta": ("konica", "konica minolta"),
+    "Olympus": ("om digital", "om system"),  # took over Olympus' cameras
+    "Palm": ("palmone",),
+    "Pentax": ("asahi",),  # Asahi Optical, the former company name
+    "Raspberry Pi": ("raspberrypi",),
+    "Sony Ericsson": ("sonyericsson",),
+    "Xiaomi": ("poco", "redmi"),
+    "YI": ("xiaoyi",),
 }
+MAKERS: Final[dict[str, str]] = {name.lower(): name for name in _BRANDS} | {
+    start: name for name, starts in _SPELLINGS.items() for start in starts
+}
+"""Start of the name as written, in lower case (the longest match counts) -> canonical name."""
 
 # Brands that stand for their maker in Make, yet are part of the model's name.
 _MODEL_LINES: Final = frozenset({"poco", "redmi"})

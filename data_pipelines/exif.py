@@ -109,16 +109,6 @@ def load_exif(source: Path | bytes) -> Exif:
     return exif_of_image(image)
 
 
-def read_exif(source: Path | bytes) -> RawExif:
-    """Returns the raw values of the wanted fields by EXIF name; never raises."""
-    return load_exif(source).raw
-
-
-def read_tags(source: Path | bytes) -> dict[str, Value]:
-    """Returns the valid tag values of a file, canonical and in the table's units; never raises."""
-    return parse_tags(read_exif(source))
-
-
 def capture_key(exif: Exif, values: Mapping[str, Value] | None = None) -> CaptureKey:
     """Returns camera and time of a photo, for finding bursts; its tags are parsed if not given."""
     values = parse_tags(exif.raw) if values is None else values
@@ -155,19 +145,16 @@ def _read(image: Image.Image) -> Exif:
     if block and not damaged:  # Pillow passes over a block that it cannot read
         damaged = not len(image.getexif())
     problem = "" if raw else ("damaged_exif" if damaged else "no_exif")
-    if "FileSource" in raw:
-        raw["FileSource"] = _first_byte(raw["FileSource"])
+    source = raw.get("FileSource")
+    if isinstance(source, bytes) and source:  # one byte that the standard leaves undefined in type
+        raw["FileSource"] = source[0]
     return Exif(raw, digest, problem)
 
 
 def _exif_of_png(file: IO[bytes]) -> bytes:
     """Finds the EXIF block of a PNG file by its chunks, before the pixels or after them.
 
-    Args:
-        file: left where it was.
-
-    Returns:
-        At most one byte more than is parsed; empty if there is none.
+    The file is left where it was. At most one byte more than is parsed is returned.
     """
     position = file.tell()
     try:
@@ -226,11 +213,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(_plain(v) for v in value[:MAX_VALUES])
     return value
-
-
-def _first_byte(value: Any) -> Any:
-    """Reads the one byte that the standard leaves undefined in type, as the number it is."""
-    return value[0] if isinstance(value, bytes) and value else value
 
 
 def _read_with_piexif(block: bytes) -> dict[str, Any]:

@@ -5,34 +5,48 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from data_pipelines.errors import UserError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that it is, at any moment, either the old or the new one.
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """A local file to write, which takes the place of `path` once the block ends well.
 
-    Args:
-        path: also `epath.Path` of object storage, where a file appears when its upload is complete.
-        data: all of it.
+    So that is, at any moment, either the old file or the new one. It may be an `epath.Path` of
+    object storage, where a file appears when its upload is complete.
     """
     if "://" in os.fspath(path):
-        path.write_bytes(data)
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            epath.Path(temporary).copy(path, overwrite=True)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = Path(path).with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file atomically, see `replacing_file`."""
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically, see `write_bytes`."""
+    """Writes a text file atomically."""
     write_bytes(path, text.encode())
 
 

@@ -216,14 +216,7 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
 
 
 def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Opens and decodes an image: `open_image`, then `to_rgb`.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        ImageError: see there.
-    """
+    """Opens and decodes an image to uint8 [H, W, 3]: `open_image`, then `to_rgb`."""
     return to_rgb(open_image(source, max_pixels=max_pixels))
 
 

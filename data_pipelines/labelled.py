@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipelines.errors import UserError
@@ -60,9 +60,6 @@ def find_test_sets(directory: Path) -> list[TestSet]:
     class folders; hidden folders are not entered. Top folders without a pair are left out with a
     warning in the log.
 
-    Args:
-        directory: the labelled directory.
-
     Returns:
         Test sets sorted by name; none has an empty class.
 
@@ -81,23 +78,19 @@ def find_test_sets(directory: Path) -> list[TestSet]:
 def labelled_images(test_sets: Sequence[TestSet], *, bursts: bool = False) -> list[LabelledImage]:
     """Lists all images of some sets for training, photographs of each set first.
 
-    Args:
-        test_sets: from `find_test_sets`.
-        bursts: read the EXIF of every file and put photos of one burst into one group, see
-            `file_groups`; otherwise every file is its own group.
+    Every file is its own group; with `bursts` the EXIF of all is read, and photos of one burst are
+    a group, see `file_groups`.
     """
     labelled = [
-        (path, label)
+        LabelledImage(path, label, str(path))
         for test_set in test_sets
         for label, paths in enumerate((test_set.real, test_set.generated))
         for path in paths
     ]
-    paths = [path for path, _ in labelled]
-    groups: Sequence[object] = file_groups(paths) if bursts else paths
-    return [
-        LabelledImage(path, label, str(group))
-        for (path, label), group in zip(labelled, groups, strict=True)
-    ]
+    if not bursts:
+        return labelled
+    groups = file_groups([image.path for image in labelled])
+    return [replace(i, group=str(group)) for i, group in zip(labelled, groups, strict=True)]
 
 
 def _find_test_sets(directory: Path) -> list[TestSet]:

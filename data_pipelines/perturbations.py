@@ -56,10 +56,7 @@ def perturbation(
 ) -> Callable[[Operation], Operation]:
     """Decorator that makes a function of an image and a level known as `name:LEVEL`.
 
-    Args:
-        name: lower case, without ":", "+" and ",".
-        parse: text -> level; raises ValueError for what is out of range.
-        levels: the range in words, for messages.
+    The name is in lower case, without ":", "+" and ","; `PerturbationKind` tells of the others.
     """
 
     def add(operation: Operation) -> Operation:
@@ -69,31 +66,20 @@ def perturbation(
     return add
 
 
-def _whole(low: int, high: int) -> Callable[[str], float]:
+def _positive(number: type[float], high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
-        if (level := int(text)) not in range(low, high + 1):
+        if not 0 < (level := number(text)) <= high:
             raise ValueError(text)
         return level
 
     return parse
 
 
-def _positive(high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        if not 0 < (level := float(text)) <= high:
-            raise ValueError(text)
-        return level
-
-    return parse
-
-
-@perturbation("jpeg", _whole(1, 100), "a whole quality of 1..100")
+@perturbation("jpeg", _positive(int, 100), "a whole quality of 1..100")
 def jpeg(image: np.ndarray, quality: float) -> np.ndarray:
     """Compresses as baseline JPEG with 4:2:0 chroma and the standard tables, and decompresses.
 
-    Args:
-        image: uint8 [H, W, 3], sides up to 65,500.
-        quality: a whole number, 1..100 on libjpeg's scale.
+    Sides go up to 65,500, the quality is a whole number, 1..100 on libjpeg's scale.
     """
     buffer = io.BytesIO()
     Image.fromarray(image).save(
@@ -103,49 +89,28 @@ def jpeg(image: np.ndarray, quality: float) -> np.ndarray:
         return np.asarray(decoded)
 
 
-@perturbation("blur", _positive(100), "a sigma in pixels above 0 and up to 100")
+@perturbation("blur", _positive(float, 100), "a sigma in pixels above 0 and up to 100")
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """True Gaussian blur of each channel, cut off at 4 sigma, mirrored at the borders.
 
     Pillow's own filter only approximates a Gaussian by box blurs, poorly so at a small sigma.
-
-    Args:
-        image: uint8 [H, W, 3].
-        sigma: standard deviation in pixels, 0 or more; 0 changes nothing.
+    Sigma is the standard deviation in pixels; 0 changes nothing.
     """
     blurred = ndimage.gaussian_filter(image.astype(np.float32), (sigma, sigma, 0))
     return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resize, antialiased when shrinking (Pillow's, whose triangle widens with the step).
-
-    Args:
-        image: uint8 [H, W, 3].
-        height: new rows, at least 1.
-        width: new columns, at least 1.
-    """
+    """Pillow's bilinear resize, antialiased when shrinking: its triangle widens with the step."""
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized)
 
 
-@perturbation("resize", _positive(4), "a factor above 0 and up to 4")
+@perturbation("resize", _positive(float, 4), "a factor above 0 and up to 4")
 def rescale(image: np.ndarray, factor: float) -> np.ndarray:
     """`resize` of both sides by one factor, rounded to whole pixels, at least 1."""
     height, width = (max(1, math.floor(side * factor + 0.5)) for side in image.shape[:2])
     return resize(image, height, width)
-
-
-@dataclass(frozen=True)
-class Step:
-    """An operation at one level."""
-
-    operation: Operation
-    level: float
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Applies it to uint8 [H, W, 3]."""
-        return self.operation(image, self.level)
 
 
 @dataclass(frozen=True)
@@ -154,16 +119,16 @@ class Perturbation:
 
     Attributes:
         name: as written in tables, such as `resize:0.5+jpeg:80`, or `none`.
-        steps: applied from left to right.
+        steps: operations and their levels, applied from left to right.
     """
 
     name: str
-    steps: tuple[Step, ...]
+    steps: tuple[tuple[Operation, float], ...]
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Perturbs uint8 [H, W, 3]; the result may have other sides."""
-        for step in self.steps:
-            image = step(image)
+        for operation, level in self.steps:
+            image = operation(image, level)
         return image
 
 
@@ -183,21 +148,17 @@ def parse_perturbation(text: str) -> Perturbation:
 
 
 def parse_perturbations(text: str) -> tuple[Perturbation, ...]:
-    """Reads a comma-separated list, such as `jpeg:95,resize:0.5+jpeg:80`.
+    """Reads a comma-separated list, such as `jpeg:95,resize:0.5+jpeg:80`; see `parse_perturbation`.
 
     Returns:
         `none` first, whether listed or not, then the others in their order, each once.
-
-    Raises:
-        UserError: an entry that `parse_perturbation` refuses.
     """
-    parsed = [NO_PERTURBATION]
-    if text.strip():
-        parsed += [parse_perturbation(entry) for entry in text.split(",")]
+    entries = text.split(",") if text.strip() else []
+    parsed = [NO_PERTURBATION, *map(parse_perturbation, entries)]
     return tuple({perturbation.name: perturbation for perturbation in parsed}.values())
 
 
-def _parse_step(part: str, text: str) -> Step:
+def _parse_step(part: str, text: str) -> tuple[Operation, float]:
     name, _, level = (piece.strip() for piece in part.partition(":"))
     cannot = f"perturbation {text!r}: cannot read {part!r}"
     if name not in PERTURBATIONS:
@@ -205,7 +166,7 @@ def _parse_step(part: str, text: str) -> Step:
         raise UserError(f"{cannot}: known are none; {known}; chain with +")
     kind = PERTURBATIONS[name]
     try:
-        return Step(kind.operation, kind.parse(level))
+        return kind.operation, kind.parse(level)
     except ValueError as error:
         raise UserError(f"{cannot}: {name}:LEVEL needs {kind.levels}; chain with +") from error
 
@@ -234,15 +195,9 @@ class Augmentation:
 
 
 def augment(image: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """Augments one training image.
+    """Augments one training image, or returns the image itself when nothing was drawn.
 
-    Args:
-        image: uint8 [H, W, 3].
-        rng: decides everything: the same state gives the same result.
-        config: probabilities and ranges.
-
-    Returns:
-        uint8 [h, w, 3]; the image itself when nothing was drawn.
+    The generator decides everything: the same state gives the same result.
     """
     if rng.random() < config.resize_probability:
         side = int(rng.integers(*config.resize_sides, endpoint=True))

@@ -20,35 +20,20 @@ from data_pipelines.records import Records
 Example = dict[str, Any]
 
 
-class _LocalRows:
-    """The part of every global batch of an endless data set that one process reads."""
-
-    def __init__(
-        self, examples: grain.MapDataset, batch: int, process: int, processes: int
-    ) -> None:
-        self._examples = examples
-        self._batch, self._rows, self._first = (
-            batch,
-            batch // processes,
-            process * batch // processes,
-        )
-
-    def __len__(self) -> int:
-        return sys.maxsize // self._batch * self._rows
-
-    def __getitem__(self, index: int) -> Example:
-        step, row = divmod(index, self._rows)
-        example: Example = self._examples[step * self._batch + self._first + row]
-        return example
-
-
 def _batches(
     examples: grain.MapDataset, batch_size: int, threads: int, process: int, processes: int
 ) -> grain.IterDataset:
     if batch_size % processes:
         raise ValueError(f"batch of {batch_size} does not divide over {processes} processes")
-    local = grain.MapDataset.source(_LocalRows(examples, batch_size, process, processes))
     rows = batch_size // processes
+
+    def local_example(index: int) -> Example:
+        """An example of this process' part of a global batch."""
+        step, row = divmod(index, rows)
+        example: Example = examples[step * batch_size + process * rows + row]
+        return example
+
+    local = grain.MapDataset.range(sys.maxsize // batch_size * rows).map(local_example)
     # Enough decoded examples for the next two batches wait in memory.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * rows, threads))
     return local.to_iter_dataset(options).batch(rows)
@@ -120,10 +105,15 @@ def padded(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return canvas, np.array(image.shape[:2], np.int32)
 
 
-def _load_labelled(
-    image: LabelledImage, augmentation: Augmentation | None, rng: np.random.Generator | None
+def load_labelled(
+    image: LabelledImage,
+    augmentation: Augmentation | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Example:
-    """One labelled example; an unreadable file gives an empty one with its reason."""
+    """One labelled example; an unreadable file gives an empty one with its reason.
+
+    Without a generator, as for validation, it is the central window, not augmented.
+    """
     error = ""
     try:
         pixels = random_window(decode_image(image.path), rng)
@@ -142,11 +132,6 @@ def _load_labelled(
     }
 
 
-def load_labelled(image: LabelledImage) -> Example:
-    """A labelled image for validation: its central window, without augmentation."""
-    return _load_labelled(image, None, None)
-
-
 def labelled_batches(
     images: Sequence[LabelledImage],
     augmentation: Augmentation,
@@ -159,16 +144,8 @@ def labelled_batches(
     """Endless batches, half photographs and half generated images, each class reshuffled.
 
     Each image gives a random window of at most 256x256, augmented, at the upper left of its array.
-    A file that cannot be read stays in the batch as an example with `valid` 0 and an `error`.
-
-    Args:
-        images: of both classes.
-        augmentation: what may happen to the windows.
-        batch_size: images over all processes; the processes divide it.
-        seed: of shuffling, windows and augmentation.
-        threads: that decode.
-        process: index of this process.
-        processes: their number.
+    A file that cannot be read stays in the batch as an example with `valid` 0 and an `error`. The
+    seed is also that of windows and augmentation; the rest is as in `record_batches`.
 
     Returns:
         Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], label int32 [b]
@@ -176,7 +153,7 @@ def labelled_batches(
     """
 
     def load(image: LabelledImage, rng: np.random.Generator) -> Example:
-        return _load_labelled(image, augmentation, rng)
+        return load_labelled(image, augmentation, rng)
 
     by_class = [
         grain.MapDataset.source([image for image in images if image.label == label])

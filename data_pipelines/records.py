@@ -149,9 +149,7 @@ def write_description(
 ) -> None:
     """Writes the files that describe the shards of a directory.
 
-    Args:
-        directory: that holds the shards.
-        splits: by name, number and bytes of the records of each shard in order.
+    Of each split it is told number and bytes of the records of each shard in order.
     """
     infos = [
         tfds.core.SplitInfo(

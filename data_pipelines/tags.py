@@ -85,16 +85,6 @@ def to_number(value: object) -> float | None:
         return None
 
 
-def _aperture_to_f_number(value: float) -> float:
-    """APEX aperture value Av -> f-number, 2^(Av/2)."""
-    return 2.0 ** (value / 2)
-
-
-def _shutter_speed_to_seconds(value: float) -> float:
-    """APEX shutter speed value Tv -> seconds, 2^-Tv."""
-    return 2.0**-value
-
-
 @dataclasses.dataclass(frozen=True)
 class Source:
     """One EXIF field that gives a ranked tag.
@@ -126,16 +116,6 @@ class Source:
         return self.convert(number) if self.convert else number
 
 
-def _enumeration(field: str, names: Mapping[int, str]) -> Callable[[RawExif], str | None]:
-    """Parser of an enumerated tag; codes outside `names` are missing."""
-
-    def parse(raw: RawExif) -> str | None:
-        number = to_number(raw.get(field))
-        return names.get(int(number)) if number is not None and number.is_integer() else None
-
-    return parse
-
-
 def _parse_flash(raw: RawExif) -> str | None:
     """Reads the bit field: bit 0 fired, bits 3-4 mode (3 = auto), bit 5 camera has no flash."""
     number = to_number(raw.get("Flash"))
@@ -155,6 +135,8 @@ class Tag(abc.ABC):
 
     Attributes:
         name: of the target, as in reports and records.
+        fields: EXIF names of the fields that it is read from.
+        parse: raw EXIF -> the tag's value, None if missing; never raises.
         unit: of its values; empty for words.
         kind: "ranked" (photos are ordered by it) or "categorical".
         missing: stands in records for a value that a photo lacks.
@@ -163,20 +145,13 @@ class Tag(abc.ABC):
     """
 
     name: str
+    fields: tuple[str, ...]
+    parse: Callable[[RawExif], Value | None]
     unit: str = ""
     kind: ClassVar[str]
     missing: ClassVar[Value]
     dtype: ClassVar[type]
     column: ClassVar[type[Numbers | Texts]]
-
-    @property
-    @abc.abstractmethod
-    def fields(self) -> tuple[str, ...]:
-        """EXIF names of the fields that it is read from."""
-
-    @abc.abstractmethod
-    def parse(self, raw: RawExif) -> Value | None:
-        """Returns the tag's value, None if missing; never raises."""
 
     def classes(
         self, counts: Mapping[str, int], min_count: int, max_classes: int | None
@@ -213,15 +188,6 @@ class RankedTag(Tag):
     dtype = np.float32
     column = Numbers
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """See `Tag`."""
-        return tuple(source.field for source in self.sources)
-
-    def parse(self, raw: RawExif) -> float | None:
-        """See `Tag`."""
-        return next((v for s in self.sources if (v := s.read(raw)) is not None), None)
-
     def feature(self) -> Any:
         """See `Tag`."""
         return np.float32
@@ -236,16 +202,12 @@ class CategoricalTag(Tag):
     """A word that sorts photos into classes.
 
     Attributes:
-        fields: EXIF names of the fields that it is read from.
-        classify: raw EXIF -> class word or name, None if missing. Never raises.
         frequent: number of frequent classes that get a class of their own.
         other: whether a last class, "other", holds the remaining values.
-        words: every word that `classify` can give if the enumeration is closed, in the standard's
+        words: every word that `parse` can give if the enumeration is closed, in the standard's
             order; empty for the open vocabularies of makes and models.
     """
 
-    fields: tuple[str, ...] = ()
-    classify: Callable[[RawExif], str | None]
     frequent: int
     other: bool = False
     words: tuple[str, ...] = ()
@@ -253,10 +215,6 @@ class CategoricalTag(Tag):
     missing = ""
     dtype = object
     column = Texts
-
-    def parse(self, raw: RawExif) -> str | None:
-        """See `Tag`."""
-        return self.classify(raw)
 
     def classes(
         self, counts: Mapping[str, int], min_count: int, max_classes: int | None
@@ -283,15 +241,22 @@ class CategoricalTag(Tag):
 
 
 def _ranked(name: str, unit: str, *sources: Source) -> RankedTag:
-    return RankedTag(name, unit, sources=sources)
+    def parse(raw: RawExif) -> float | None:
+        return next((v for source in sources if (v := source.read(raw)) is not None), None)
+
+    fields = tuple(source.field for source in sources)
+    return RankedTag(name, fields, parse, unit, sources=sources)
 
 
 def _enumerated(name: str, names: Mapping[int, str], frequent: int, other: bool) -> CategoricalTag:
-    words = tuple(dict.fromkeys(word for word in names.values() if word != OTHER))
-    classify = _enumeration(name, names)
-    return CategoricalTag(
-        name, fields=(name,), classify=classify, frequent=frequent, other=other, words=words
-    )
+    """A tag with the words of some codes; other codes are missing."""
+
+    def parse(raw: RawExif) -> str | None:
+        number = to_number(raw.get(name))
+        return names.get(int(number)) if number is not None and number.is_integer() else None
+
+    words = tuple(word for word in names.values() if word != OTHER)
+    return CategoricalTag(name, (name,), parse, frequent=frequent, other=other, words=words)
 
 
 _METERING: Final = {
@@ -318,21 +283,17 @@ TAGS: Final[tuple[Tag, ...]] = (
         "FNumber",
         "f-number",
         Source("FNumber", 0.5, 128),
-        # A stored 0 is what lenses without contacts leave, not an f/1 lens.
-        Source("ApertureValue", -2, 14, unknown=(0.0,), convert=_aperture_to_f_number),
+        # APEX Av. A stored 0 is what lenses without contacts leave, not an f/1 lens.
+        Source("ApertureValue", -2, 14, unknown=(0.0,), convert=lambda av: 2.0 ** (av / 2)),
     ),
     CategoricalTag(
-        "Make",
-        fields=("Make",),
-        classify=lambda raw: normalise_make(raw.get("Make")),
-        frequent=6,
-        other=True,
+        "Make", ("Make",), lambda raw: normalise_make(raw.get("Make")), frequent=6, other=True
     ),
     _ranked(
         "ExposureTime",
         "s",
         Source("ExposureTime", 1e-6, 3600),
-        Source("ShutterSpeedValue", -11, 19, convert=_shutter_speed_to_seconds),
+        Source("ShutterSpeedValue", -11, 19, convert=lambda tv: 2.0**-tv),  # APEX Tv
     ),
     _ranked(
         "ISO",
@@ -347,15 +308,15 @@ TAGS: Final[tuple[Tag, ...]] = (
     _ranked("FocalLength", "mm", FOCAL_LENGTHS["actual"]),
     CategoricalTag(
         "Model",
-        fields=("Model", "Make"),
-        classify=lambda raw: normalise_model(raw.get("Model"), raw.get("Make")),
+        ("Model", "Make"),
+        lambda raw: normalise_model(raw.get("Model"), raw.get("Make")),
         frequent=5,
         other=True,
     ),
     CategoricalTag(
         "Flash",
-        fields=("Flash",),
-        classify=_parse_flash,
+        ("Flash",),
+        _parse_flash,
         frequent=4,
         words=("not_fired", "fired", "auto_not_fired", "no_flash_function"),
     ),
@@ -377,8 +338,6 @@ TAGS: Final[tuple[Tag, ...]] = (
 """The targets. Which of them are ranked is our choice."""
 
 TAG_BY_NAME: Final[dict[str, Tag]] = {tag.name: tag for tag in TAGS}
-
-
 _TABLES: Final = {
     kind: tuple(
         _ranked(tag.name, tag.unit, source) if tag.name == "FocalLength" else tag for tag in TAGS
@@ -390,11 +349,8 @@ _TABLES: Final = {
 def parse_tags(raw: RawExif, *, focal_length: FocalLengthKind = "actual") -> dict[str, Value]:
     """Returns the valid values of a photo by tag name; missing tags are left out.
 
-    Args:
-        raw: raw values by EXIF name.
-        focal_length: "actual": the tag FocalLength is the lens' own focal length; "35mm": that of
-            equal view on 35 mm film. Neither stands in for the other, as they differ by the crop
-            factor.
+    The tag FocalLength is the one of `FOCAL_LENGTHS` that is asked for. Neither stands in for the
+    other, as they differ by the crop factor.
 
     Raises:
         UserError: `focal_length` is neither.

@@ -6,8 +6,7 @@ their own: `coded_targets` and `coded_values`.
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -59,41 +58,13 @@ class Target:
 
 
 def build_targets(
-    photos: Iterable[Mapping[str, Value]],
-    *,
-    min_count: int = 1,
-    max_classes: int | None = None,
-) -> tuple[Target, ...]:
-    """Builds the targets from the training photos: the frequent classes of each tag, and "other".
-
-    Args:
-        photos: valid values of each training photo by tag name, one mapping a photo.
-        min_count: see `build_targets_from_counts`.
-        max_classes: see there.
-
-    Raises:
-        UserError: not one photo has a value of any tag, or an argument is out of its range.
-    """
-    counts: dict[str, Counter[str]] = {tag.name: Counter() for tag in TAGS}
-    any_value = False
-    for values in photos:
-        any_value = any_value or not counts.keys().isdisjoint(values)
-        for name, value in values.items():
-            if isinstance(value, str):
-                counts[name][value] += 1
-    return build_targets_from_counts(
-        counts, any_value=any_value, min_count=min_count, max_classes=max_classes
-    )
-
-
-def build_targets_from_counts(
     counts: Mapping[str, Mapping[str, int]],
     *,
     any_value: bool = False,
     min_count: int = 1,
     max_classes: int | None = None,
 ) -> tuple[Target, ...]:
-    """Builds the targets from counts alone, for more photos than fit into memory.
+    """Builds the targets from the training photos: the frequent classes of each tag, and "other".
 
     All tags are always there, in the order of the table, also where no photo has a value. A closed
     enumeration always has the same number of classes (unseen words fill it up); makes and models
@@ -132,45 +103,35 @@ def coded_targets() -> tuple[Target, ...]:
     )
 
 
-def coded_value(name: str, number: float | None) -> Value | None:
-    """Returns the value that a coded label stands for, for `coded_targets`.
-
-    Args:
-        name: of the tag, one of `RELEASED`.
-        number: of a ranked tag the value, of a categorical one the number of its class; None or
-            NaN is missing.
-
-    Returns:
-        The value as it is, or "class_0", "class_1", ...; None if it is missing.
-
-    Raises:
-        ValueError: it is out of its range.
-    """
+def _coded_value(name: str, number: float | None) -> Value | None:
     if number is None or math.isnan(number):
         return None
     classes = RELEASED[name]
     if classes and number not in range(classes):
-        raise ValueError(f"{number:g} of {name} is no whole number from 0 to {classes - 1}")
+        raise UserError(
+            f"coded labels: {number:g} of {name} is no whole number from 0 to {classes - 1}"
+        )
     if math.isinf(number):
-        raise ValueError(f"{number} of {name} is no finite number")
+        raise UserError(f"coded labels: {number} of {name} is no finite number")
     return _coded_class(int(number)) if classes else float(number)
 
 
 def coded_values(coded: Sequence[float | None]) -> dict[str, Value]:
-    """Returns the values of one photo by tag name, see `coded_value`; missing ones are left out.
+    """Returns what the labels of one photo stand for by tag name, for `coded_targets`.
 
     Args:
-        coded: fourteen numbers in the order of `RELEASED`.
+        coded: fourteen numbers in the order of `RELEASED`: of a ranked tag the value, of a
+            categorical one the number of its class; None or NaN is missing.
+
+    Returns:
+        Numbers as they are, classes as "class_0", "class_1", ...; missing values are left out.
 
     Raises:
         UserError: there are not fourteen, or one is out of its range.
     """
     if len(coded) != len(RELEASED):
         raise UserError(f"coded labels: {len(coded)} numbers given, {len(RELEASED)} wanted")
-    try:
-        values = {name: coded_value(name, n) for name, n in zip(RELEASED, coded, strict=True)}
-    except ValueError as error:
-        raise UserError(f"coded labels: {error}") from error
+    values = {name: _coded_value(name, n) for name, n in zip(RELEASED, coded, strict=True)}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -218,12 +179,12 @@ def targets_from_json(obj: object) -> tuple[Target, ...]:
     """
     try:
         targets = tuple(_target_from_json(row) for row in obj)  # type: ignore[attr-defined]
+        if not targets:
+            raise ValueError("it is empty")
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UserError(
             f"the list of targets is damaged ({error}); make the data or model anew"
         ) from error
-    if not targets:
-        raise UserError("the list of targets is empty; make the data or model anew")
     return targets
 
 

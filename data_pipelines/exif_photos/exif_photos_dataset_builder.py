@@ -52,7 +52,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        self._beam_options = _beam_options(download_config)
+        self._beam_options = getattr(download_config, "beam_options", None)
         # Beside the versions, so that parts survive an interruption.
         place = epath.Path(self._data_dir_root) / self.name / f".{self.builder_config.name}"
         self._workspace = Workspace(place)
@@ -88,11 +88,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         from data_pipelines.prepare.beam_engine import BeamEngine
 
         return BeamEngine(self._beam_options)
-
-
-def _beam_options(download_config: Any) -> Any:
-    """Returns the Beam options that the user gave, None for none."""
-    return getattr(download_config, "beam_options", None)
 
 
 def _examples(number: int, place: str) -> Iterator[tuple[str, Record]]:

@@ -31,12 +31,7 @@ def is_archive(path: str) -> bool:
 
 
 def list_archive(path: str, name: str, extensions: frozenset[str]) -> list[Item]:
-    """Lists the images in an archive.
-
-    Args:
-        path: absolute path or URI.
-        name: of the archive, for the names of the items.
-        extensions: of images.
+    """Lists the images, by their extensions, in an archive; its name begins theirs.
 
     Raises:
         ImageError: "unreadable": it is a compressed tar, cannot be read, is cut short, damaged or
@@ -133,9 +128,7 @@ def _open_zip(
 ) -> tuple[zipfile.ZipFile, dict[tuple[int, str], zipfile.ZipInfo]]:
     """Opens an archive for reading by several threads; it is closed when no longer used.
 
-    Args:
-        path: of the archive.
-        process: id of this process: forked processes would move each other's position in a file.
+    It is opened once for each process id: forked ones would move each other's position in a file.
     """
     with contextlib.ExitStack() as stack:
         archive = zipfile.ZipFile(stack.enter_context(open_file(path)))

@@ -50,11 +50,7 @@ class BeamEngine:
 
 
 def beam_engine(runner: str, arguments: Sequence[str]) -> BeamEngine:
-    """Returns an engine.
-
-    Args:
-        runner: name of a Beam runner.
-        arguments: beam's own pipeline options, such as "--direct_num_workers=2".
+    """Returns an engine for a runner, and Beam's own options such as "--direct_num_workers=2".
 
     Raises:
         UserError: beam does not know the runner or an option.

@@ -55,11 +55,7 @@ class Catalogue:
         return len(self.photo)
 
     def select(self, keep: np.ndarray) -> "Catalogue":
-        """Returns the catalogue of some of the photos, with the same rejects.
-
-        Args:
-            keep: bool [n] or indices.
-        """
+        """Returns the catalogue of photos given by bool [n] or indices, with the same rejects."""
         columns = {name: getattr(self, name)[keep] for name in _COLUMNS}
         values = {name: column[keep] for name, column in self.values.items()}
         return dataclasses.replace(self, **columns, values=values)
@@ -145,12 +141,7 @@ class CatalogueBuilder:
 
 
 def count_words(catalogue: Catalogue, keep: np.ndarray) -> dict[str, dict[str, int]]:
-    """Counts the values of every categorical tag, by tag name, over some of the photos.
-
-    Args:
-        catalogue: of n photos.
-        keep: bool [n].
-    """
+    """Counts the values of every categorical tag, by its name, over photos given by bool [n]."""
     counts = {}
     for name, words in catalogue.words.items():
         codes = catalogue.values[name][keep]

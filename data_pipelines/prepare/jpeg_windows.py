@@ -50,11 +50,11 @@ class _Transform(ctypes.Structure):
 
 
 @functools.cache
-def _library() -> Any:
+def load_library() -> Any:
     """Loads the library of the package `turbojpeg`, else the system's.
 
     Raises:
-        UserError: there is neither.
+        UserError: there is neither; the message says what to do.
     """
     package = importlib.util.find_spec("turbojpeg")
     # Symbols are found in what the extension module is linked with.
@@ -75,26 +75,13 @@ def _library() -> Any:
     )
 
 
-def check_library() -> None:
-    """Checks that windows can be cut.
-
-    Raises:
-        UserError: the library is missing; the message says what to do.
-    """
-    _library()
-
-
 def block_size(data: bytes) -> tuple[int, int] | None:
-    """Returns width and height of the coding blocks that a window's corner must be a multiple of.
+    """Returns width and height of a JPEG file's coding blocks; corners of windows are multiples.
 
-    Args:
-        data: a JPEG file.
-
-    Returns:
-        None where windows cannot be moved: the file is not YCbCr (records hold three channels), its
-        chroma sampling is unusual, or the header is damaged (decoding it will say how).
+    None where windows cannot be moved: the file is not YCbCr (records hold three channels), its
+    chroma sampling is unusual, or the header is damaged (decoding it will say how).
     """
-    library = _library()
+    library = load_library()
     handle = ctypes.c_void_p(library.tjInitDecompress())
     try:
         width, height, sampling, colours = (ctypes.c_int() for _ in range(4))
@@ -111,15 +98,12 @@ def block_size(data: bytes) -> tuple[int, int] | None:
 
 
 def cut_windows(data: bytes, corners: Sequence[tuple[int, int]], side: int) -> list[bytes]:
-    """Cuts windows in one pass over the file.
+    """Cuts windows in one pass over a JPEG file, each into a file without any metadata.
 
     Args:
-        data: a JPEG file.
+        data: the file.
         corners: (x, y) of each window, multiples of `block_size`, the window inside the photo.
         side: of the square windows, in pixels.
-
-    Returns:
-        A JPEG file for each window, without any metadata.
 
     Raises:
         ImageError: "undecodable", also where the file only ends early or some of its data is wrong;
@@ -140,7 +124,7 @@ def _transform(
     data: bytes, corners: Sequence[tuple[int, int]], side: int, flags: int
 ) -> tuple[list[bytes], str]:
     """Returns the windows, and the first warning or ""."""
-    library = _library()
+    library = load_library()
     count = len(corners)
     transforms = (_Transform * count)(
         *(

@@ -52,15 +52,14 @@ class Rule:
 
     def find(self, raw: RawExif) -> str | None:
         """Returns "field: name" of the first name that is found, else None."""
+        if self.make and normalise_make(raw.get("Make")) != self.make:
+            return None
         for field in self.fields:
             text = clean_text(raw.get(field), max_length=MAX_TEXT_LENGTH)
             match = self._pattern.search(text) if text else None
-            if match and match.lastindex and self._is_by_maker(raw):
+            if match and match.lastindex:
                 return f"{field}: {self.names[match.lastindex - 1]}"
         return None
-
-    def _is_by_maker(self, raw: RawExif) -> bool:
-        return not self.make or normalise_make(raw.get("Make")) == self.make
 
 
 def _words(name: str) -> str:
@@ -89,18 +88,10 @@ RULES: Final = (
     Rule("scanner", _MODEL, ("LiDE",), make="Canon"),
     # With the maker: Olympus sells cameras that are called SP-500 and the like.
     Rule(
-        "scanner",
-        _MODEL,
-        ("SP-500", "SP-1500", "SP-2000", "SP-2500", "SP-3000"),
-        make="Fujifilm",
+        "scanner", _MODEL, tuple(f"SP-{n}" for n in (500, 1500, 2000, 2500, 3000)), make="Fujifilm"
     ),
     Rule(
-        "scanner",
-        _MODEL,
-        (
-            "LS-30", "LS-40", "LS-50", "LS-1000", "LS-2000", "LS-4000", "LS-5000", "LS-8000",
-            "LS-9000",
-        ),
+        "scanner", _MODEL, ("LS-30", "LS-40", "LS-50", *(f"LS-{n}000" for n in (1, 2, 4, 5, 8, 9))),
         make="Nikon",
     ),
     Rule(
@@ -182,12 +173,8 @@ _FILE_SOURCES: Final = {1: "film scanner", 2: "reflection print scanner"}
 def not_a_camera(raw: RawExif) -> str | None:
     """Says why a file is not a photo as a camera wrote it, None if nothing tells so.
 
-    Args:
-        raw: raw values by EXIF name; Software, Make, Model and FileSource are looked at.
-
-    Returns:
-        One line for people, "Software: Adobe Photoshop" or the like. It has the rule's words, never
-        the file's.
+    It is one line for people, "Software: Adobe Photoshop" or the like, and has the rule's words,
+    never the file's.
     """
     source = to_number(raw.get("FileSource"))
     if source in _FILE_SOURCES:
@@ -200,11 +187,6 @@ def pixel_size_differs(raw: RawExif, width: int, height: int) -> bool:
 
     Sides may be swapped, as programs that rotate a photo do not all change what EXIF states. False
     if EXIF states no size, or none that is plausible.
-
-    Args:
-        raw: raw values by EXIF name; PixelXDimension and PixelYDimension are looked at.
-        width: of the stored pixels.
-        height: of the stored pixels.
     """
     stated = [to_number(raw.get(field)) for field in ("PixelXDimension", "PixelYDimension")]
     sides = [side for side in stated if side is not None and 1 <= side <= MAX_SIDE]

@@ -15,7 +15,7 @@ from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.parts import read_part
 from data_pipelines.prepare.reader import Reject
 from data_pipelines.splits import split_groups
-from data_pipelines.targets import Target, build_targets_from_counts, coded_targets
+from data_pipelines.targets import Target, build_targets, coded_targets
 
 WINDOWS_PER_SHARD: Final = 4096  # about 100 MB
 _ONE_UNIT: Final = {"photo": "copies or one burst of one camera", "camera": "of one camera model"}
@@ -118,7 +118,7 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
     targets = (
         coded_targets()
         if coded
-        else build_targets_from_counts(
+        else build_targets(
             count_words(catalogue, ~heldout),
             any_value=_has_numbers(catalogue, ~heldout),
             min_count=options.min_count,

@@ -66,8 +66,7 @@ class PreparedPhoto:
         seconds: capture time from an arbitrary origin, None if unknown.
         digest: hash of the EXIF block, 0 if there is none.
         values: valid tag values by name.
-        width: of the stored pixels.
-        height: of the stored pixels.
+        width, height: of the stored pixels.
         size_differs: whether EXIF states another size.
         corners: (x, y) of each window, in raster order.
         windows: the files, JPEG or PNG.
@@ -82,7 +81,7 @@ class PreparedPhoto:
     width: int
     height: int
     size_differs: bool
-    corners: tuple[tuple[int, int], ...]
+    corners: tuple[Corner, ...]
     windows: tuple[bytes, ...]
     skipped: Mapping[str, int]
 
@@ -92,11 +91,8 @@ def read_photo(
 ) -> PreparedPhoto | Reject:
     """Reads a photo and cuts its windows; never raises on a bad file.
 
-    Args:
-        data: the file.
-        options: which photos, which windows.
-        name: of the file; only released tensors (.pkl) are told by it.
-        sidecar: what another file says of the photo; used where the file itself has no usable EXIF.
+    By its name only a released tensor (.pkl) is told. What a sidecar says of the photo is used
+    where the file itself has no usable EXIF.
     """
     try:
         return _read(data, options, name, sidecar)
@@ -119,7 +115,7 @@ def _read(
     if min(image.size) < options.min_side:
         size = f"{image.width} x {image.height} pixels"
         return Reject("too_small", f"{size}, at least {options.min_side} a side are wanted")
-    size_differs = pixel_size_differs(exif.raw, image.width, image.height)
+    size_differs = pixel_size_differs(exif.raw, *image.size)
     for reason, detail in _objections(exif, values, size_differs):
         if reason in options.reject:
             return Reject(reason, detail)
@@ -207,8 +203,8 @@ def _without_metadata(data: memoryview) -> Iterator[memoryview]:
 def _cutter(data: bytes, image: Image.Image, options: Options) -> tuple[Corner, Corner, Cut]:
     """Decides between moving the DCT blocks of a JPEG file and decoding.
 
-    Returns:
-        Width and height of the stored pixels; what x and y of corners are multiples of; the cut.
+    It returns width and height of the stored pixels, what x and y of corners are multiples of, and
+    the cut.
     """
     block = block_size(data) if options.encoding == "dct" and image.format == "JPEG" else None
     if block is not None:
@@ -236,10 +232,9 @@ def _decoded(image: Image.Image, corners: Sequence[Corner]) -> Iterator[tuple[np
 def _usable_windows(
     corners: Sequence[Corner], cut: Cut, count: int
 ) -> tuple[dict[Corner, bytes], dict[str, int]]:
-    """Cuts windows until enough can be used.
+    """Cuts windows until enough can be used: their files by corner, in raster order.
 
-    Returns:
-        Files of the windows by corner, in raster order, and how many were skipped by reason.
+    The second are the windows that were skipped, by reason.
     """
     skipped: Counter[str] = Counter()
     usable: dict[Corner, bytes] = {}
@@ -259,21 +254,13 @@ def choose_windows(
     count: int,
     rng: np.random.Generator,
     *,
-    align: tuple[int, int] = (ALIGNMENT, ALIGNMENT),
-) -> list[tuple[int, int]]:
+    align: Corner = (ALIGNMENT, ALIGNMENT),
+) -> list[Corner]:
     """Chooses windows that do not overlap, at corners aligned to the coding blocks.
 
-    The windows are cells of a grid that is shifted at random, as far as no row or column is lost.
-
-    Args:
-        width: of the photo, at least `WINDOW`.
-        height: of the photo, at least `WINDOW`.
-        count: at most so many; fewer if no more fit.
-        rng: random numbers.
-        align: x and y of corners are multiples of these divisors of `WINDOW`.
-
-    Returns:
-        (x, y) of each window's top left pixel, in random order.
+    The windows, at most `count`, are cells of a grid that is shifted at random, as far as no row or
+    column is lost. Their corners (x, y), multiples of the divisors `align` of `WINDOW`, come in
+    random order.
     """
     columns, rows = width // WINDOW, height // WINDOW
     left = align[0] * int(rng.integers((width % WINDOW) // align[0] + 1))

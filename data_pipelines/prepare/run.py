@@ -18,13 +18,13 @@ from typing import Any, Final
 from etils import epath
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import write_json
+from data_pipelines.files import replacing_file, write_json
 from data_pipelines.images import EXTENSIONS
 from data_pipelines.prepare import parts, shards
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.engines import Engine, LocalEngine
 from data_pipelines.prepare.items import Item
-from data_pipelines.prepare.jpeg_windows import check_library
+from data_pipelines.prepare.jpeg_windows import load_library
 from data_pipelines.prepare.options import PLANNING, Options
 from data_pipelines.prepare.plan import Plan, load_catalogue, make_plan
 from data_pipelines.prepare.reader import Reject
@@ -32,7 +32,7 @@ from data_pipelines.prepare.report.tag_report import REPORT_FILE, Report, build_
 from data_pipelines.prepare.sidecars import Entry, Sidecars, load_sidecars
 from data_pipelines.prepare.sidecars.sdaie import TENSOR_SUFFIX
 from data_pipelines.prepare.sources import find_items
-from data_pipelines.prepare.workspace import Workspace, putting
+from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE
 from data_pipelines.storage import is_uri
 from data_pipelines.targets import RELEASED, targets_to_json
@@ -82,7 +82,7 @@ def prepare(
         if workspace.is_finished(job.command):
             return load_report(workspace.out)
         if job.options.encoding == "dct":
-            check_library()
+            load_library()
         with workspace.lock():
             plan = job.plan(engine)
             shards.write_todo(workspace, plan.shards)
@@ -186,7 +186,7 @@ class Job:
         """Lists every rejected file, in the order of the sources; returns the duplicates."""
         copies: list[tuple[str, str]] = []
         first: dict[int, str] = {}
-        with putting(path) as temporary, temporary.open("w") as file:
+        with replacing_file(path) as temporary, temporary.open("w") as file:
             for part in range(parts.num_parts(len(self.items))):
                 for name, result in parts.read_part(self.workspace.parts, part):
                     if isinstance(result, Reject):
@@ -221,7 +221,7 @@ def _find_photos(
     sources: Sequence[PathLike], sidecars: Sequence[PathLike]
 ) -> tuple[list[Item], Sidecars]:
     if not sidecars:
-        return find_items(sources), Sidecars({}, (), 0, ())
+        return find_items(sources), Sidecars()
     items = find_items(sources, extensions=EXTENSIONS | {TENSOR_SUFFIX})
     found = load_sidecars(sidecars, [item.name for item in items])
     if not found.coded:
@@ -274,5 +274,5 @@ def _summary(sidecars: Sidecars) -> dict[str, Any] | None:
     return {
         "files": [{**vars(file), "path": Path(file.path).name} for file in sidecars.files],
         "num_unmatched": sidecars.num_unmatched,
-        "unmatched": list(sidecars.unmatched),
+        "unmatched": sidecars.unmatched,
     }

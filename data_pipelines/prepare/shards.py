@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.columns import Columns
-from data_pipelines.files import write_bytes, write_text
+from data_pipelines.files import replacing_file, write_bytes, write_text
 from data_pipelines.prepare.parts import read_part
 from data_pipelines.prepare.plan import Shard
 from data_pipelines.prepare.reader import PreparedPhoto
-from data_pipelines.prepare.workspace import Workspace, putting
+from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import (
     Record,
     index_path,
@@ -73,7 +73,7 @@ def make_shard(workspace: Workspace, number: int) -> int:
     """Writes a shard; returns its number of records."""
     todo = read_todo(workspace, number)
     target = shard_path(workspace.out, todo["split"], todo["index"], todo["num_shards"])
-    with putting(target) as file:
+    with replacing_file(target) as file:
         size, columns = write_shard(file, records_of_shard(workspace, todo["photos"]))
     write_text(workspace.shards / f"{number:06d}.size", json.dumps([len(columns), size]))
     write_bytes(workspace.shards / f"{number:06d}.columns", columns.to_bytes())

@@ -50,10 +50,6 @@ def find_items(
     A file that is listed but missing, and a bad archive that was found in a directory, become items
     that cannot be read, so that they are counted.
 
-    Args:
-        sources: directories, image files, patterns, lists, .tar and .zip archives, also as URIs.
-        extensions: lower-case suffixes of images in directories and archives.
-
     Returns:
         Items sorted by name. A file that several sources hold is there once.
 
@@ -128,12 +124,9 @@ def _absolute(source: str, folder: str = "") -> str:
 
 
 def _expand(path: str, extensions: frozenset[str], line: str = "") -> Iterator[tuple[str, bool]]:
-    """Yields the paths that a source stands for, each with whether it is a folder.
+    """Yields the paths that a source, made absolute, stands for, each with whether it is a folder.
 
-    Args:
-        path: absolute path, URI or pattern.
-        extensions: of images.
-        line: the list file and line that the source is from; empty if given by the user.
+    If it is from a list, `line` is the file and line.
     """
     suffix = suffix_of(path)
     where = f"{line}: {path}" if line else path

@@ -14,12 +14,9 @@ FRACTION: Final = 0.5
 
 
 def window_problem(pixels: np.ndarray) -> str:
-    """Returns "black", "clipped", "flat", or "" for a window that can be used.
+    """Returns "black", "clipped", "flat", or "" for a window that can be used, uint8 [H, W, 3].
 
     A pixel is black if no channel is above `BLACK_LEVEL`, and clipped if any is at 255.
-
-    Args:
-        pixels: uint8 [H, W, 3].
     """
     red, green, blue = (pixels[..., channel] for channel in range(3))
     # NumPy is ten times as slow where it reduces over the three channels itself.

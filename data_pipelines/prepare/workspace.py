@@ -10,8 +10,6 @@ Every file appears whole or not at all, so whatever is there after an interrupti
 """
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -26,26 +24,6 @@ from data_pipelines.storage import is_uri
 _COMMAND_FILE: Final = "command.json"
 _UNDECIDED: Final = "undecided_options"
 _REMEDY: Final = "give another --out, or delete it first"
-
-
-@contextlib.contextmanager
-def putting(path: epath.Path) -> Iterator[Path]:
-    """A local file to write, which becomes `path` once the block ends well."""
-    folder = None if is_uri(path) else Path(path).parent
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        if folder is None:
-            epath.Path(temporary).copy(path, overwrite=True)
-        else:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Workspace:
@@ -64,10 +42,7 @@ class Workspace:
         self.shards = self._unfinished / "shards"
 
     def is_finished(self, command: Mapping[str, Any]) -> bool:
-        """Returns whether the same command finished before.
-
-        Args:
-            command: what decides the content: plain JSON values.
+        """Returns whether the same command, plain JSON values, finished before.
 
         Raises:
             UserError: the directory holds something else; the message says what differs.

@@ -16,13 +16,13 @@ _FLASH_SHARE = 0.75
 def photograph(
     rng: np.random.Generator, scene: Scene, camera: Camera, body: int, settings: Settings
 ) -> np.ndarray:
-    """Takes a photograph.
+    """Takes a photograph of a scene with one specimen (`body`) of a camera model.
 
     Args:
         rng: source of noise and shake.
-        scene: what stands before the lens, SCENE_SCALE times the sensor's shape.
+        scene: SCENE_SCALE times the sensor's shape.
         camera: the model.
-        body: which specimen of it.
+        body: settles the fixed pattern and the hot pixels of the sensor.
         settings: what it is set to.
 
     Returns:

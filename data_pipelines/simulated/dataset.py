@@ -89,9 +89,7 @@ def make_dataset(
 
 def _is_finished(target: Path, arguments: dict[str, int]) -> bool:
     """Whether the folder holds just this data set; an error if it holds anything else."""
-    if not target.exists():
-        return False
-    if target.is_dir() and not any(target.iterdir()):
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     try:
         found = json.loads((target / ARGUMENTS_FILE).read_text())
@@ -108,7 +106,7 @@ def _is_finished(target: Path, arguments: dict[str, int]) -> bool:
 
 
 def _make_images(root: Path, orders: list[Order], workers: int) -> None:
-    for folder in sorted({(root / path).parent for order in orders for path in _paths(order)}):
+    for folder in {(root / path).parent for order in orders for path in _paths(order)}:
         folder.mkdir(parents=True)
     with (root / "images.jsonl").open("w") as lines:
         done = _fulfil_all(root, orders, workers)
@@ -132,17 +130,10 @@ def _fulfil_all(
 
 
 def fulfil(root: Path, order: Order) -> list[dict[str, str | int]]:
-    """Makes and writes the picture, or the pair of pictures, of one order.
+    """Makes and writes the picture, or the pair of pictures, of one order; describes each.
 
     The generated image of a pair shows another scene; it takes over the photograph's size, JPEG
     settings, mean colour, contrast and, nearly, file size.
-
-    Args:
-        root: folder that the order's paths are relative to.
-        order: what to make.
-
-    Returns:
-        One description per picture.
     """
     camera = CAMERAS[order.camera]
     scene_rng = np.random.default_rng(order.scene_seed)

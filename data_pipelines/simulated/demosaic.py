@@ -13,49 +13,22 @@ _ROW[2, [1, 3]] = 1 / 2
 _DIAGONAL = np.zeros((5, 5))
 _DIAGONAL[[1, 1, 3, 3], [1, 3, 1, 3]] = 1 / 4
 
+
+def _mirrored(*rows: list[float]) -> np.ndarray:
+    """The kernel, in eighths, whose last two rows mirror the first two."""
+    return np.array([*rows, *rows[1::-1]]) / 8
+
+
 # Malvar, He & Cutler, "High-quality linear interpolation for demosaicing", ICASSP 2004, figure 2.
-_CROSS_CORRECTED = (
-    np.array(
-        [[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]]
-    )
-    / 8
-)
-_ROW_CORRECTED = (
-    np.array(
-        [
-            [0, 0, 0.5, 0, 0],
-            [0, -1, 0, -1, 0],
-            [-1, 4, 5, 4, -1],
-            [0, -1, 0, -1, 0],
-            [0, 0, 0.5, 0, 0],
-        ]
-    )
-    / 8
-)
-_DIAGONAL_CORRECTED = (
-    np.array(
-        [
-            [0, 0, -1.5, 0, 0],
-            [0, 2, 0, 2, 0],
-            [-1.5, 0, 6, 0, -1.5],
-            [0, 2, 0, 2, 0],
-            [0, 0, -1.5, 0, 0],
-        ]
-    )
-    / 8
-)
+_CROSS_CORRECTED = _mirrored([0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1])
+_ROW_CORRECTED = _mirrored([0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1])
+_DIAGONAL_CORRECTED = _mirrored([0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5])
 
 
 def demosaic(raw_HW: np.ndarray, mosaic: str, gradient_correction: float) -> np.ndarray:
-    """Fills in the two missing colours of every pixel.
+    """Fills in the missing colours of a white-balanced signal: float32 [H, W] -> [H, W, 3].
 
-    Args:
-        raw_HW: float32 [H, W] raw signal, H and W even, white balance already applied.
-        mosaic: colours of the top left 2x2 pixels, row by row, such as "RGGB".
-        gradient_correction: 0 = bilinear, 1 = Malvar, He & Cutler; between them a blend.
-
-    Returns:
-        float32 [H, W, 3].
+    Mosaic and gradient correction are those of `cameras.Sensor` and `cameras.Processing`.
     """
     colours = mosaic_colours((raw_HW.shape[0], raw_HW.shape[1]), mosaic)
     green = colours == 1

@@ -26,24 +26,15 @@ _LOSS = {
 def write_exif(
     rng: np.random.Generator, camera: Camera, settings: Settings, taken: datetime.datetime
 ) -> bytes:
-    """EXIF block that states how a photograph was taken.
+    """EXIF block that states how a photograph was taken, as Pillow's `exif` argument wants it.
 
-    Args:
-        rng: decides which tags are missing.
-        camera: the model; its habits decide which tags it never writes.
-        settings: what it was set to.
-        taken: time of the exposure.
-
-    Returns:
-        The block as Pillow's `exif` argument wants it.
+    Tags are missing by the camera's habits and, as the generator decides, by chance.
     """
     height, width = camera.sensor.shape
-    aperture_apex = 2 * math.log2(settings.f_number)
-    speed_apex = -math.log2(settings.exposure_time)
     stamp = f"{taken:%Y:%m:%d %H:%M:%S}"
     values: dict[str, object] = {
-        "ApertureValue": _rational(aperture_apex),
-        "ShutterSpeedValue": _rational(speed_apex),
+        "ApertureValue": _rational(2 * math.log2(settings.f_number)),
+        "ShutterSpeedValue": _rational(-math.log2(settings.exposure_time)),
         "ISOSpeedRatings": settings.iso,
         "FocalLength": _rational(settings.focal_length),
         "MaxApertureValue": _rational(2 * math.log2(settings.max_aperture)),

@@ -15,6 +15,8 @@ from data_pipelines.simulated.scenes import MIDDLE_GREY, Scene
 FLASH_FIRED_BIT = 1
 _STANDARD, _LANDSCAPE, _PORTRAIT, _NIGHT = range(4)
 # How strongly each metering mode (centre-weighted, spot, pattern) favours the centre.
+_BIASES = (-2, -4 / 3, -2 / 3, -1 / 3, 0, 1 / 3, 2 / 3, 4 / 3, 2)
+_BIAS_ODDS = (0.05, 0.07, 0.1, 0.1, 0.36, 0.1, 0.1, 0.07, 0.05)
 _METERING_FOCUS = {2: 2.0, 3: 50.0, 5: 0.0}
 
 
@@ -74,13 +76,7 @@ def exposure_stops(settings: Settings, brightness_value: float) -> float:
 def choose_settings(rng: np.random.Generator, camera: Camera, scene: Scene) -> Settings:
     """Meters the scene and picks settings as a programme and a somewhat wilful user would.
 
-    Args:
-        rng: source of everything random.
-        camera: the model.
-        scene: what stands before it.
-
-    Returns:
-        Settings whose time, aperture and ISO are in steps of a third of a stop.
+    Time, aperture and ISO are in steps of a third of a stop.
     """
     lens = camera.lens
     focal_length = round(_log_uniform(rng, *lens.focal_lengths), 1)
@@ -92,7 +88,7 @@ def choose_settings(rng: np.random.Generator, camera: Camera, scene: Scene) -> S
     flash = _flash_code(rng, camera, luminance)
     if flash & FLASH_FIRED_BIT:
         luminance = max(luminance, 4.5)
-    bias = float(rng.choice((-2, -4 / 3, -2 / 3, -1 / 3, 0, 1 / 3, 2 / 3, 4 / 3, 2), p=_BIAS_ODDS))
+    bias = float(rng.choice(_BIASES, p=_BIAS_ODDS))
     exposure_mode = int(rng.choice(3, p=(0.75, 0.17, 0.08)))
     intended = luminance - bias + (rng.normal(0.0, 0.7) if exposure_mode == 1 else 0.0)
     aperture, time, iso = _programme(rng, camera, intended, widest, focal_length)
@@ -110,9 +106,6 @@ def choose_settings(rng: np.random.Generator, camera: Camera, scene: Scene) -> S
         white_balance=int(rng.random() < 0.3),
         scene_type=_scene_type(rng, scene),
     )
-
-
-_BIAS_ODDS = (0.05, 0.07, 0.1, 0.1, 0.36, 0.1, 0.1, 0.07, 0.05)
 
 
 def _programme(
@@ -146,10 +139,8 @@ def _programme(
 def _metered_stops(scene: Scene, metering_mode: int) -> float:
     """Metered luminance against the scene's mean, in stops."""
     luma = scene.radiance_HWC[::8, ::8].mean(axis=-1)
-    rows = np.linspace(-1, 1, luma.shape[0])[:, None]
-    columns = np.linspace(-1, 1, luma.shape[1])[None, :]
-    distance = rows**2 + columns**2
-    weights = np.exp(-_METERING_FOCUS[metering_mode] * distance)
+    rows, columns = np.ogrid[-1 : 1 : 1j * luma.shape[0], -1 : 1 : 1j * luma.shape[1]]
+    weights = np.exp(-_METERING_FOCUS[metering_mode] * (rows**2 + columns**2))
     metered = float((luma * weights).sum() / weights.sum())
     return max(-2.0, min(2.0, 0.7 * math.log2(metered / MIDDLE_GREY)))
 

@@ -5,17 +5,10 @@ from scipy import ndimage
 
 
 def correlate(plane_HW: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Correlates one plane with a small sparse kernel, one shifted sum per non-zero tap.
+    """Correlates a plane, float32 [H, W], with a small sparse kernel [k, k] of odd k.
 
-    The border is mirrored without repeating the edge, which keeps the parity of a colour filter
-    mosaic.
-
-    Args:
-        plane_HW: float32 [H, W].
-        kernel: float [k, k] with odd k.
-
-    Returns:
-        float32 [H, W].
+    One shifted sum per non-zero tap. The border is mirrored without repeating the edge, which keeps
+    the parity of a colour filter mosaic.
     """
     height, width = plane_HW.shape
     margin = kernel.shape[0] // 2

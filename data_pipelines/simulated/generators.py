@@ -49,18 +49,11 @@ class Family:
 def generate(
     rng: np.random.Generator, scene: Scene, family: Family, photo_HWC: np.ndarray, jpeg: Jpeg
 ) -> np.ndarray:
-    """Draws a scene without a camera, matched to a photograph (of something else).
+    """Draws a scene without a camera, matched to a photograph of something else.
 
-    Args:
-        rng: source of the latent noise.
-        scene: what to draw, SCENE_SCALE times the photograph's shape.
-        family: the generator.
-        photo_HWC: uint8 [H, W, 3]; its mean colour and contrast are taken over, and the strength of
-            fine detail is chosen so that both need about as many bytes.
-        jpeg: compression at which they do.
-
-    Returns:
-        uint8 [H, W, 3].
+    The scene is SCENE_SCALE times the photograph, uint8 [H, W, 3], whose mean colour and contrast
+    are taken over. The strength of fine detail is chosen so that both need about as many bytes when
+    compressed by `jpeg`.
     """
     photo = photo_HWC.astype(np.float32) / 255
     content = np.power(np.minimum(scene.radiance_HWC / scene.illuminant, 1), np.float32(1 / 2.2))
@@ -135,7 +128,7 @@ def _transposed_convolution(image_HWC: np.ndarray) -> np.ndarray:
     height, width, channels = image_HWC.shape
     spread = np.zeros((2 * height, 2 * width, channels), np.float32)
     spread[::2, ::2] = image_HWC
-    return np.stack([correlate(spread[..., c], kernel) for c in range(channels)], axis=-1)
+    return _of_each_colour(spread, kernel)
 
 
 def _nearest(image_HWC: np.ndarray) -> np.ndarray:
@@ -145,8 +138,11 @@ def _nearest(image_HWC: np.ndarray) -> np.ndarray:
 def _bilinear(image_HWC: np.ndarray) -> np.ndarray:
     """Every new pixel takes 3/4 of the nearer and 1/4 of the farther old one, on both axes."""
     kernel = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25]).astype(np.float32)
-    nearest = _nearest(image_HWC)
-    planes = [correlate(nearest[..., c], kernel) for c in range(image_HWC.shape[-1])]
+    return _of_each_colour(_nearest(image_HWC), kernel)
+
+
+def _of_each_colour(image_HWC: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    planes = [correlate(image_HWC[..., c], kernel) for c in range(image_HWC.shape[-1])]
     return np.stack(planes, axis=-1)
 
 

@@ -42,21 +42,12 @@ def mosaic_colours(shape: tuple[int, int], mosaic: str) -> np.ndarray:
 
 
 def project(
-    radiance_HWC: np.ndarray,
-    camera: Camera,
-    settings: Settings,
-    motion: tuple[float, float],
+    radiance_HWC: np.ndarray, camera: Camera, settings: Settings, motion: tuple[float, float]
 ) -> np.ndarray:
     """Light that falls on every pixel of the mosaic, in the one colour the pixel sees.
 
-    Args:
-        radiance_HWC: float32 [SCENE_SCALE * H, SCENE_SCALE * W, 3], linear.
-        camera: the model, its sensor [H, W].
-        settings: aperture and focal length matter here.
-        motion: motion blur along rows and columns, pixels.
-
-    Returns:
-        float32 [H, W], linear, same unit as the radiance.
+    The radiance is float32 [SCENE_SCALE * H, SCENE_SCALE * W, 3], linear; so is the light, in the
+    same unit, float32 [H, W]. The motion is that of `shake`.
     """
     height, width = camera.sensor.shape
     rows = (np.arange(height, dtype=np.float32) - (height - 1) / 2)[:, None]

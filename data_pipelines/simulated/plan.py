@@ -53,23 +53,11 @@ class Order:
 
 
 def make_plan(photos: int, labelled: int, test: int, seed: int) -> list[Order]:
-    """Orders for a whole data set.
-
-    Args:
-        photos: photographs with EXIF.
-        labelled: photographs, and as many generated images, to train a binary detector.
-        test: photographs, and as many generated images, of the test set of every family.
-        seed: of the whole data set.
-
-    Returns:
-        The orders; paths are unique.
-    """
+    """Orders for a whole data set, each with paths of its own; see `dataset.make_dataset`."""
     known = [i for i, family in enumerate(FAMILIES) if not family.held_out]
     orders = _photo_orders(photos, seed)
-    for i in range(labelled):
-        orders.append(
-            _pair(f"labelled/train/{TRAINING_SET}", i, known[i % len(known)], _TRAIN, seed)
-        )
+    folder = f"labelled/train/{TRAINING_SET}"
+    orders += [_pair(folder, i, known[i % len(known)], _TRAIN, seed) for i in range(labelled)]
     for number, family in enumerate(FAMILIES):
         folder = f"labelled/test/{family.name}" + ("_unseen" if family.held_out else "")
         orders += [_pair(folder, i, number, _TEST, seed) for i in range(test)]

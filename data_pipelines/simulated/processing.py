@@ -20,16 +20,9 @@ _SCENE_FACTORS = {0: (1.0, 1.0, 1.0), 1: (0.6, 1.7, 1.15), 2: (1.3, 0.15, 0.95),
 def develop(
     raw_HW: np.ndarray, camera: Camera, settings: Settings, illuminant: np.ndarray
 ) -> np.ndarray:
-    """Develops a raw signal.
+    """Develops a raw signal, float32 [H, W] in 0..1, to a picture, uint8 [H, W, 3].
 
-    Args:
-        raw_HW: float32 [H, W] in 0..1.
-        camera: the model.
-        settings: ISO, white balance, exposure mode and scene type matter here.
-        illuminant: float32 [3], colour of the light, green = 1.
-
-    Returns:
-        uint8 [H, W, 3], ready for JPEG.
+    The illuminant is the colour of the light, float32 [3], green = 1.
     """
     recipe = _recipe(camera.processing, settings)
     gains = _white_balance(illuminant, settings)

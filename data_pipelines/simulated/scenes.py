@@ -60,13 +60,8 @@ def sample_scene(
 ) -> Scene:
     """Draws one scene for a picture of the given height and width.
 
-    Args:
-        rng: source of everything random.
-        picture_shape: (height, width) of the picture; the scene has SCENE_SCALE times as many.
-        partition: "train" and "test" scenes use different parts of the two photographs.
-
-    Returns:
-        The scene; radiance float32 [SCENE_SCALE * height, SCENE_SCALE * width, 3].
+    It has SCENE_SCALE times as many rows and columns. Scenes to train and to test with show
+    different parts of the two photographs.
     """
     shape = (SCENE_SCALE * picture_shape[0], SCENE_SCALE * picture_shape[1])
     texture = power_law_noise(rng, shape, slope=float(rng.uniform(1.0, 1.5)))
@@ -117,8 +112,7 @@ def _add_leaves(
     slope = rng.normal(0.0, 0.8, (2, num_leaves + 1)).astype(np.float32)
     middle = np.concatenate([np.zeros((1, 2)), centres / (height, width) * 2 - 1]).T
     offset = (1 - (slope * middle).sum(axis=0)).astype(np.float32)
-    rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    columns = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    rows, columns = _axes((height, width))
     of_pixel = owner.astype(np.intp)
     gradient = slope[0].take(of_pixel) * rows + slope[1].take(of_pixel) * columns
     gradient += offset.take(of_pixel)
@@ -131,11 +125,7 @@ def _add_leaves(
 
 
 def _paint_ellipse(
-    owner_HW: np.ndarray,
-    number: int,
-    centre: np.ndarray,
-    radius: float,
-    rng: np.random.Generator,
+    owner_HW: np.ndarray, number: int, centre: np.ndarray, radius: float, rng: np.random.Generator
 ) -> None:
     height, width = owner_HW.shape
     top, left = (max(0, int(c - radius)) for c in centre)
@@ -149,10 +139,15 @@ def _paint_ellipse(
     owner_HW[top:bottom, left:right][along**2 + across**2 < radius**2] = number
 
 
+def _axes(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Place of every row and column from -1 to 1, float32 [H, 1] and [1, W]."""
+    rows, columns = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
+    return rows[:, None], columns[None, :]
+
+
 def _shading(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """A smooth fall-off of the light across the scene."""
-    rows = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
-    columns = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
+    rows, columns = _axes(shape)
     slope = rng.normal(0.0, 0.25, 2)
     return np.exp(slope[0] * rows + slope[1] * columns).astype(np.float32)
 
@@ -183,12 +178,8 @@ def _photograph_crop(
     top = int(rng.integers(height - crop_height + 1))
     left = int(rng.integers(width - crop_width + 1))
     crop = photograph[top : top + crop_height, left : left + crop_width]
-    planes = [
-        Image.fromarray(np.ascontiguousarray(crop[..., c])).resize(
-            (shape[1], shape[0]), Image.Resampling.BICUBIC
-        )
-        for c in range(3)
-    ]
+    colours = (Image.fromarray(np.ascontiguousarray(crop[..., c])) for c in range(3))
+    planes = [colour.resize(shape[::-1], Image.Resampling.BICUBIC) for colour in colours]
     warped = np.clip(np.stack([np.asarray(plane) for plane in planes], axis=-1), 1e-3, None)
     mixing = np.eye(3) + rng.uniform(0.0, 0.25, (3, 3))
     gain = rng.lognormal(0.0, 0.25, 3)

@@ -14,23 +14,11 @@ def noise_deviation(camera: Camera, iso: float, signal: np.ndarray | float) -> n
 
 
 def expose(
-    rng: np.random.Generator,
-    light_HW: np.ndarray,
-    camera: Camera,
-    body: int,
-    settings: Settings,
+    rng: np.random.Generator, light_HW: np.ndarray, camera: Camera, body: int, settings: Settings
 ) -> np.ndarray:
-    """Raw signal of one exposure.
+    """Raw signal of one exposure, float32 [H, W] in 0..1, quantised to 12 bits.
 
-    Args:
-        rng: source of the noise of this exposure.
-        light_HW: float32 [H, W], linear, 1 = saturation.
-        camera: the model.
-        body: which specimen of it; settles the fixed pattern and the hot pixels.
-        settings: ISO and exposure time matter here.
-
-    Returns:
-        float32 [H, W] in 0..1, quantised to 12 bits.
+    The light is float32 [H, W], linear, 1 = saturation. The rest is as in `camera.photograph`.
     """
     specimen = np.random.default_rng([body, *camera.model.encode()])
     pattern = specimen.standard_normal(light_HW.shape, dtype=np.float32)

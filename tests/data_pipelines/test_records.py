@@ -72,7 +72,7 @@ def directory(tmp_path: Path) -> Path:
         joined = Columns.join([columns for _, columns in written])
         index_path(tmp_path, split).write_bytes(joined.to_bytes())
     write_description(tmp_path, sizes)
-    targets = targets_to_json(build_targets([VALUES]))
+    targets = targets_to_json(build_targets({"Make": {"Canon": 1}, "Flash": {"fired": 1}}))
     (tmp_path / TARGETS_FILE).write_text(json.dumps(targets))
     (tmp_path / PREPARE_FILE).write_text(json.dumps({"schema_version": SCHEMA_VERSION}))
     return tmp_path

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import data_pipelines
 from data_pipelines.errors import UserError
-from data_pipelines.exif import Exif, capture_key, read_exif
+from data_pipelines.exif import Exif, capture_key, load_exif
 from data_pipelines.prepare.not_cameras import RULES, not_a_camera, pixel_size_differs
 from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import open_records
@@ -233,7 +233,7 @@ def test_an_unknown_focal_length_is_refused() -> None:
 
 
 def test_a_raw_file_without_exif_has_no_tags() -> None:
-    assert parse_tags(read_exif(b"not an image")) == {}
+    assert parse_tags(load_exif(b"not an image").raw) == {}
 
 
 def test_the_documentation_has_every_row_of_the_tables() -> None:

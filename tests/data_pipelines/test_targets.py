@@ -1,5 +1,6 @@
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from data_pipelines.tags import TAGS
 from data_pipelines.targets import (
     Target,
     build_targets,
-    build_targets_from_counts,
     coded_targets,
     coded_values,
     encode_values,
@@ -26,15 +26,23 @@ PUBLISHED = (
 CODED = [2.8, 6, 0.01, 200.0, 50.0, 0, 3, 4.0, -1.0, 5, 3, 1, 7.5, 4]
 
 
+def targets_of(photos: list[dict[str, str | float]], **options: int) -> tuple[Target, ...]:
+    counts: dict[str, Counter[str]] = {}
+    for name, value in (pair for photo in photos for pair in photo.items()):
+        if isinstance(value, str):
+            counts.setdefault(name, Counter())[value] += 1
+    return build_targets(counts, any_value=any(photos), **options)
+
+
 def test_frequent_values_get_classes_and_the_others_one_together() -> None:
     photos = [{"Make": f"M{i}"} for i in range(9) for _ in range(9 - i)]
-    make = build_targets(photos)[1]
+    make = targets_of(photos)[1]
     assert make.classes == ("M0", "M1", "M2", "M3", "M4", "M5", "other")
     assert encode_values(["M8", "M0", ""], make).tolist()[:2] == [6.0, 0.0]
 
 
 def test_closed_enumerations_have_the_published_sizes_whatever_was_seen() -> None:
-    targets = build_targets([{"WhiteBalance": "manual", "MeteringMode": "other"}])
+    targets = targets_of([{"WhiteBalance": "manual", "MeteringMode": "other"}])
     sizes = {i: targets[i].size for i in PUBLISHED_SIZES if i not in (1, 5)}
     assert sizes == {i: size for i, size in PUBLISHED_SIZES.items() if i not in (1, 5)}
     assert targets[11].classes == ("manual", "auto")
@@ -45,16 +53,16 @@ def test_closed_enumerations_have_the_published_sizes_whatever_was_seen() -> Non
 
 def test_ties_do_not_depend_on_the_order_of_photos() -> None:
     photos: list[dict[str, str | float]] = [{"Make": m, "FNumber": 2.0} for m in "ZYXWVUTSR"]
-    assert build_targets(photos) == build_targets(photos[::-1])
+    assert targets_of(photos) == targets_of(photos[::-1])
 
 
 def test_no_value_at_all_is_refused() -> None:
     with pytest.raises(UserError, match="nothing to learn"):
-        build_targets([{}, {}])
+        targets_of([{}, {}])
 
 
 def test_missing_values_are_nan() -> None:
-    targets = build_targets([{"Make": "A", "FNumber": 2.0, "WhiteBalance": "auto"}])
+    targets = targets_of([{"Make": "A", "FNumber": 2.0, "WhiteBalance": "auto"}])
     f_number, make, white_balance = targets[0], targets[1], targets[11]
     for column in (
         encode_values([math.nan, 2.8], f_number),
@@ -69,7 +77,7 @@ def test_missing_values_are_nan() -> None:
 
 
 def test_targets_survive_json() -> None:
-    targets = build_targets([{"Make": "Canon", "FNumber": 2.0}])
+    targets = targets_of([{"Make": "Canon", "FNumber": 2.0}])
     assert targets_from_json(json.loads(json.dumps(targets_to_json(targets)))) == targets
 
 
@@ -104,7 +112,7 @@ def test_size_is_the_number_of_outputs() -> None:
 
 def test_rare_makes_and_models_are_other() -> None:
     photos = [{"Make": m, "Model": m, "Flash": "fired"} for m in "AAABBC"]
-    targets = build_targets(photos, min_count=2)
+    targets = targets_of(photos, min_count=2)
     assert targets[1].classes == targets[5].classes == ("A", "B", "other")
     # A closed enumeration keeps its classes, however rare.
     assert targets[6].size == 4
@@ -113,32 +121,24 @@ def test_rare_makes_and_models_are_other() -> None:
 def test_the_number_of_classes_of_makes_and_models_can_be_set() -> None:
     photos = [{"Make": f"M{i:02}", "Model": f"M{i:02}", "Flash": "fired"} for i in range(20)]
     for most in (1, 6, 15):
-        targets = build_targets(photos, max_classes=most)
+        targets = targets_of(photos, max_classes=most)
         assert targets[1].size == targets[5].size == most + 1
         assert targets[1].classes[-1] == "other"
         assert targets[6].size == 4
-    assert [target.size for target in build_targets(photos)][1:6:4] == [7, 6]
+    assert [target.size for target in targets_of(photos)][1:6:4] == [7, 6]
 
 
 @pytest.mark.parametrize("name", ["min_count", "max_classes"])
 @pytest.mark.parametrize("number", [0, -1, True, 1.5])
 def test_wrong_arguments_are_named(name: str, number: int) -> None:
     with pytest.raises(UserError, match=f"{name}: {number} is not"):
-        build_targets([{"Make": "A"}], **{name: number})
+        targets_of([{"Make": "A"}], **{name: number})
 
 
-def test_counts_alone_give_the_same_targets() -> None:
-    photos: list[dict[str, str | float]] = [
-        {"Make": "A", "Flash": "fired"},
-        {"Make": "B", "FNumber": 2.0},
-        {"Make": "B"},
-    ]
-    counts = {"Make": {"A": 1, "B": 2}, "Flash": {"fired": 1}}
-    assert build_targets_from_counts(counts) == build_targets(photos)
-    only_ranked = build_targets_from_counts({}, any_value=True)
-    assert only_ranked == build_targets([{"FNumber": 2.0}])
+def test_ranked_values_alone_give_targets_but_counts_of_nothing_do_not() -> None:
+    assert build_targets({}, any_value=True) == targets_of([{"FNumber": 2.0}])
     with pytest.raises(UserError, match="nothing to learn"):
-        build_targets_from_counts({"Make": {"A": 0}})
+        build_targets({"Make": {"A": 0}})
 
 
 def test_coded_labels_come_back_as_the_same_numbers() -> None:

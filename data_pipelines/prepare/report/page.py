@@ -68,12 +68,7 @@ WINDOW_MEANINGS: Final[dict[str, str]] = {
 
 
 def render_page(report: Report, title: str) -> str:
-    """Returns the report as one HTML file that loads nothing from elsewhere.
-
-    Args:
-        report: of `tag_report.build_report`.
-        title: shown on top, and in the browser's tab.
-    """
+    """Returns a report of `tag_report.build_report` as one HTML file that loads nothing else."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("data_pipelines.prepare.report"),
         autoescape=True,

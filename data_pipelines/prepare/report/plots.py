@@ -60,9 +60,7 @@ _rounds: Final = functools.partial(MaxNLocator, steps=[1, 2, 5, 10])
 def histogram(name: str, tag: Mapping[str, Any]) -> Markup:
     """Returns the histogram of a ranked tag as an SVG element, with a box plot below its axis.
 
-    Args:
-        name: of the tag.
-        tag: what the report holds of it; one photo or more has it.
+    One photo or more has the tag.
     """
     edges, counts = np.array(tag["histogram"]["edges"]), np.array(tag["histogram"]["counts"])
     some, highest = counts > 0, counts.max()

@@ -51,9 +51,7 @@ def build_report(
         targets: targets with their classes.
         group: int64 [n], ids of bursts.
         heldout: bool [n], whether a photo is for validation.
-        sidecars: what was read from sidecar files: `files` (path, kind, num_entries and
-            num_matched of each), `num_unmatched`, `unmatched` (names). It goes into the report as
-            it is.
+        sidecars: what was read from sidecar files; it goes into the report as it is.
 
     Returns:
         JSON object without NaN: `num_files` = `num_photos` + the sum of `rejects`; `num_windows`;

@@ -41,7 +41,7 @@ class SidecarFile:
     num_matched: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Sidecars:
     """All sidecars of a set of photos.
 
@@ -53,11 +53,11 @@ class Sidecars:
         skipped: files of given directories that hold no metadata of a known kind.
     """
 
-    entries: dict[str, Entry]
-    files: tuple[SidecarFile, ...]
-    num_unmatched: int
-    unmatched: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
+    entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
+    files: list[SidecarFile] = dataclasses.field(default_factory=list)
+    num_unmatched: int = 0
+    unmatched: list[str] = dataclasses.field(default_factory=list)
+    skipped: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def coded(self) -> bool:

@@ -8,12 +8,7 @@ from typing import Any, Final, Protocol
 
 from data_pipelines.errors import UserError
 from data_pipelines.prepare.sidecars import exiftool, flickr, sdaie, yfcc100m
-from data_pipelines.prepare.sidecars.entries import (
-    MAX_EXAMPLES,
-    Entry,
-    SidecarFile,
-    Sidecars,
-)
+from data_pipelines.prepare.sidecars.entries import MAX_EXAMPLES, Entry, SidecarFile, Sidecars
 from data_pipelines.prepare.sidecars.files import (
     JSON_SUFFIXES,
     SUFFIXES,
@@ -55,11 +50,7 @@ class _Format(Protocol):
         """Reads a well-formed entry; most of a large sidecar names no photo and is never read."""
 
 
-_JSON_FORMATS: Final[dict[str, _Format]] = {
-    "exiftool": exiftool,
-    "flickr": flickr,
-    "sdaie": sdaie,
-}
+_JSON_FORMATS: Final[dict[str, _Format]] = {"exiftool": exiftool, "flickr": flickr, "sdaie": sdaie}
 _TEXT_FORMATS: Final[dict[str, _Format]] = {"yfcc100m": yfcc100m}
 
 
@@ -103,26 +94,22 @@ class _Collector:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
         self._index = NameIndex(names)
-        self._entries: dict[str, Entry] = {}
-        self._files: list[SidecarFile] = []
-        self._skipped: list[str] = []
-        self._unmatched: list[str] = []
-        self._num_unmatched = 0
+        self._found = Sidecars()
 
     def add(self, path: Path, files: Sequence[Path]) -> None:
         """Reads the files of one path that the user gave."""
-        before, keys_before = len(self._files), len(self._unmatched)
+        before, keys_before = len(self._found.files), len(self._found.unmatched)
         for file in files:
             opened = _recognise(file, given=files == [path])
             if opened is None:
-                self._skipped.append(str(file))
+                self._found.skipped.append(str(file))
             else:
                 self._read(file, *opened)
-        read = self._files[before:]
+        read = self._found.files[before:]
         if not read:
             raise UserError(f"{path}: none of its files is of a known kind; known are {_KNOWN}")
         if not any(file.num_matched for file in read):
-            keys = self._unmatched[keys_before:]
+            keys = self._found.unmatched[keys_before:]
             raise UserError(
                 f"{path}: none of its {sum(file.num_entries for file in read)} entries"
                 f"{_such_as(keys)} is about one of the {len(self._names)} photos"
@@ -143,23 +130,23 @@ class _Collector:
                 continue
             photo = find(named) or (self._index.by_path(own_key) if own_key else None)
             if photo is None:
-                self._num_unmatched += 1
-                if len(self._unmatched) < MAX_EXAMPLES:
-                    self._unmatched.append(printable(named))
+                self._found.num_unmatched += 1
+                if len(self._found.unmatched) < MAX_EXAMPLES:
+                    self._found.unmatched.append(printable(named))
                 continue
             num_matched += 1
             try:
                 self._keep(photo, format.read(value))
             except UserError as error:
                 raise UserError(f"{path}: {printable(photo)}: {error}") from error
-        self._files.append(SidecarFile(str(path), kind, num_entries, num_matched))
+        self._found.files.append(SidecarFile(str(path), kind, num_entries, num_matched))
 
     def _keep(self, photo: str, entry: Entry) -> None:
-        known = self._entries.get(photo)
+        known = self._found.entries.get(photo)
         if known is not None:
             coded = known.coded if known.coded is not None else entry.coded
             entry = Entry({**entry.raw, **known.raw}, coded)
-        self._entries[photo] = entry
+        self._found.entries[photo] = entry
 
     def result(self) -> Sidecars:
         """Returns what was gathered.
@@ -167,20 +154,14 @@ class _Collector:
         Raises:
             UserError: label vectors are mixed with other sidecars.
         """
-        coded = [file.path for file in self._files if file.kind == "sdaie"]
-        others = [file.path for file in self._files if file.kind != "sdaie"]
+        coded = [file.path for file in self._found.files if file.kind == "sdaie"]
+        others = [file.path for file in self._found.files if file.kind != "sdaie"]
         if coded and others:
             raise UserError(
                 f"{coded[0]} holds label vectors and {others[0]} EXIF values, which do not mix: "
                 "the names of the classes are not known; give one kind of sidecar"
             )
-        return Sidecars(
-            self._entries,
-            tuple(self._files),
-            self._num_unmatched,
-            tuple(self._unmatched),
-            tuple(self._skipped),
-        )
+        return self._found
 
 
 def _recognise(path: Path, given: bool) -> tuple[str, _Format, Iterator[Pair]] | None:

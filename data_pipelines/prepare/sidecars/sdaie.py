@@ -14,7 +14,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
 from data_pipelines.prepare.sidecars.entries import Entry
 from data_pipelines.prepare.sidecars.values import normalise, printable
-from data_pipelines.targets import RELEASED, coded_value
+from data_pipelines.targets import RELEASED, coded_values
 
 NUM_VALUES: Final = 17
 SHAPE: Final = (3, 256, 256)
@@ -48,17 +48,16 @@ def read(value: dict[str, Any] | list[Any]) -> Entry:
     """
     names = list(value) if isinstance(value, dict) else ["" for _ in value]
     values = list(value.values()) if isinstance(value, dict) else value
-    coded = []
-    for tag, name, number in zip(RELEASED, names[_TAIL], values[_TAIL], strict=True):
+    for tag, name in zip(RELEASED, names[_TAIL], strict=True):
         label = _LABELS.get(normalise(name), normalise(name))
         if label != tag.lower() and label in _NAMES:
             raise UserError(f"column {printable(name)!r} is where {tag!r} is expected; {_REMEDY}")
-        coded.append(_number(number))
-        try:
-            coded_value(tag, coded[-1])
-        except ValueError as error:
-            raise UserError(f"column {tag!r}: {error}; {_REMEDY}") from error
-    return Entry({}, tuple(coded))
+    coded = tuple(map(_number, values[_TAIL]))
+    try:
+        coded_values(coded)
+    except UserError as error:
+        raise UserError(f"{error}; {_REMEDY}") from error
+    return Entry({}, coded)
 
 
 def _row(value: object) -> list[Any] | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from data_pipelines.exif import CAMERA_FIELDS, MAIN_FIELDS
-from data_pipelines.tags import to_number
+from data_pipelines.tags import TAG_BY_NAME, to_number
 
 Value = int | float | str
 Reader = Callable[[object], Value | None]
@@ -74,31 +74,28 @@ def read_sensitivity(value: object) -> Value | None:
     return read_number(value)
 
 
-def f_number_to_apex(value: object) -> Value | None:
-    """F-number -> APEX aperture value Av = 2 log2 N."""
-    number = to_number(read_number(value))
-    # Six decimals undo the rounding of the way there and back.
-    return round(2 * math.log2(number), 6) if number is not None and number > 0 else None
+def _apex(to_apex: Callable[[float], float], mark: str) -> tuple[Reader, Reader]:
+    """Returns two readers of a field that stores `to_apex` of a number.
+
+    To the first that number is printed; to the second what is stored, unless the text matches
+    `mark`.
+    """
+
+    def convert(value: object) -> Value | None:
+        number = to_number(read_number(value))
+        # Six decimals undo the rounding of the way there and back.
+        return round(to_apex(number), 6) if number is not None and number > 0 else None
+
+    def read(value: object) -> Value | None:
+        marked = isinstance(value, str) and re.search(mark, value, re.IGNORECASE)
+        return convert(value) if marked else read_number(value)
+
+    return convert, read
 
 
-def seconds_to_apex(value: object) -> Value | None:
-    """Seconds -> APEX shutter speed value Tv = -log2 t."""
-    number = to_number(read_number(value))
-    return round(-math.log2(number), 6) if number is not None and number > 0 else None
-
-
-def read_apex_aperture(value: object) -> Value | None:
-    """Reads Av, or an f-number that is marked as one ("f/2.8", "F2.8")."""
-    if isinstance(value, str) and value.strip()[:1] in ("f", "F"):
-        return f_number_to_apex(value)
-    return read_number(value)
-
-
-def read_apex_speed(value: object) -> Value | None:
-    """Reads Tv, or a time that is marked as one ("1/60 sec")."""
-    if isinstance(value, str) and re.search(r"s(?:ec)?\b", value, re.IGNORECASE):
-        return seconds_to_apex(value)
-    return read_number(value)
+# Av = 2 log2 N, or "f/2.8", "F2.8"; Tv = -log2 t, or "1/60 sec".
+_F_NUMBER, _APERTURE = _apex(lambda number: 2 * math.log2(number), r"\A\s*f")
+_SECONDS, _SPEED = _apex(lambda seconds: -math.log2(seconds), r"s(?:ec)?\b")
 
 
 def normalise(word: str) -> str:
@@ -203,11 +200,8 @@ def _word(text: str) -> str:
 
 
 def _number_code(value: object) -> int | None:
-    if isinstance(value, str):
-        text = value.strip()
-        unknown = _UNKNOWN_CODE.fullmatch(text)
-        if unknown:
-            return int(unknown[1], 0) if unknown[1].lower().startswith("0x") else int(unknown[1])
+    if isinstance(value, str) and (unknown := _UNKNOWN_CODE.fullmatch(value.strip())):
+        return int(unknown[1], 16 if "x" in unknown[1].lower() else 10)
     number = to_number(value)
     if number is None or not number.is_integer() or not 0 <= number <= 0xFFFF:
         return None
@@ -218,28 +212,20 @@ _COMMON: Final[dict[str, Reader]] = {
     **dict.fromkeys((MAIN_FIELDS | CAMERA_FIELDS).values(), read_number),
     **dict.fromkeys(("Make", "Model", "Software"), read_text),
     **dict.fromkeys(("DateTimeOriginal", "DateTimeDigitized"), read_time),
-    **dict.fromkeys(
-        (
-            "PhotographicSensitivity",
-            "ISOSpeed",
-            "StandardOutputSensitivity",
-            "RecommendedExposureIndex",
-        ),
-        read_sensitivity,
-    ),
+    **dict.fromkeys(TAG_BY_NAME["ISO"].fields, read_sensitivity),
     **{field: read_code(field) for field in _WORDS},
     "Flash": read_flash,
 }
 PHOTOGRAPHIC: Final[Mapping[str, Reader]] = _COMMON | {
-    "ApertureValue": f_number_to_apex,
-    "MaxApertureValue": f_number_to_apex,
-    "ShutterSpeedValue": seconds_to_apex,
+    "ApertureValue": _F_NUMBER,
+    "MaxApertureValue": _F_NUMBER,
+    "ShutterSpeedValue": _SECONDS,
 }
 """Readers by EXIF name, where APEX values were turned to f-numbers and seconds (exiftool)."""
 APEX: Final[Mapping[str, Reader]] = _COMMON | {
-    "ApertureValue": read_apex_aperture,
-    "MaxApertureValue": read_apex_aperture,
-    "ShutterSpeedValue": read_apex_speed,
+    "ApertureValue": _APERTURE,
+    "MaxApertureValue": _APERTURE,
+    "ShutterSpeedValue": _SPEED,
 }
 """Readers by EXIF name, where APEX values are as stored unless their text says otherwise."""
 FIELDS: Final = frozenset(PHOTOGRAPHIC)

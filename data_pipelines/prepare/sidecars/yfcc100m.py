@@ -10,10 +10,11 @@ import urllib.parse
 from typing import Final
 
 from data_pipelines.prepare.sidecars.entries import Entry, entry_of
-from data_pipelines.prepare.sidecars.values import APEX, FIELDS, normalise
+from data_pipelines.prepare.sidecars.exiftool import NAMES
+from data_pipelines.prepare.sidecars.values import APEX, normalise
 
 _CATEGORIES: Final = frozenset({"exif", "exifsubifd", "exififd0", "exififd", "ifd0", "tiff"})
-# Labels, normalised -> EXIF name, where they differ.
+# Labels, normalised -> EXIF name, where they differ, beside those of exiftool.
 _LABELS: Final = {
     "aperture": "FNumber",
     "cameramake": "Make",
@@ -21,16 +22,10 @@ _LABELS: Final = {
     "cameramodelname": "Model",
     "dateandtimedigitized": "DateTimeDigitized",
     "dateandtimeoriginal": "DateTimeOriginal",
-    "exifimageheight": "PixelYDimension",
-    "exifimagewidth": "PixelXDimension",
     "exposure": "ExposureTime",
     "exposurebias": "ExposureBiasValue",
-    "exposurecompensation": "ExposureBiasValue",
     "focallength35": "FocalLengthIn35mmFilm",
     "focallength35mm": "FocalLengthIn35mmFilm",
-    "focallengthin35mmformat": "FocalLengthIn35mmFilm",
-    "iso": "PhotographicSensitivity",
-    "isospeedratings": "PhotographicSensitivity",
     "manufacturer": "Make",
     "maxaperture": "MaxApertureValue",
     "maximumaperture": "MaxApertureValue",
@@ -38,7 +33,7 @@ _LABELS: Final = {
     "shutterspeed": "ShutterSpeedValue",
     "whitebalancemode": "WhiteBalance",
 }
-_NAMES: Final = {normalise(field): field for field in FIELDS} | _LABELS
+_NAMES: Final = {normalise(name): field for name, field in NAMES.items()} | _LABELS
 # Flickr labels the plain ISO number so; the EXIF field of that name is rare.
 _NAMES["isospeed"] = "PhotographicSensitivity"
 # metadata-extractor calls the light source "White Balance".

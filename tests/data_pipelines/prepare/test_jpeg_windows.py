@@ -13,7 +13,7 @@ from PIL import Image
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
 from data_pipelines.prepare import jpeg_windows
-from data_pipelines.prepare.jpeg_windows import block_size, check_library, cut_windows
+from data_pipelines.prepare.jpeg_windows import block_size, cut_windows, load_library
 
 
 def jpeg(size: tuple[int, int] = (320, 288), mode: str = "RGB", **options: Any) -> bytes:
@@ -96,10 +96,10 @@ def test_a_missing_library_is_an_error_with_the_remedy(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(jpeg_windows.importlib.util, "find_spec", absent)
     monkeypatch.setattr(ctypes.util, "find_library", absent)
-    jpeg_windows._library.cache_clear()
+    jpeg_windows.load_library.cache_clear()
     with pytest.raises(UserError, match=r"pip install turbojpeg.*--encoding pixels"):
-        check_library()
+        load_library()
     monkeypatch.undo()
-    jpeg_windows._library.cache_clear()
+    jpeg_windows.load_library.cache_clear()
     if sys.version_info < (3, 14):
-        check_library()
+        load_library()

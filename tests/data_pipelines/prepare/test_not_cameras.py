@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.exif import read_exif
+from data_pipelines.exif import load_exif
 from data_pipelines.prepare.not_cameras import RULES, not_a_camera, pixel_size_differs
 from data_pipelines.tags import Rational
 
@@ -105,7 +105,7 @@ def test_cameras_with_similar_names_are_left_alone(make: str, model: str) -> Non
         ((2,), "FileSource: reflection print scanner"),
         (3, None),
         (0, None),
-        (b"\x01", None),  # read_exif gives a number
+        (b"\x01", None),  # load_exif gives a number
     ],
 )
 def test_scanners_say_so_themselves(value: object, reason: str | None) -> None:
@@ -141,5 +141,5 @@ def test_another_size_is_told_in_either_order(x: object, y: object, expected: bo
 
 def test_real_photos_are_left_alone(real_data: Path) -> None:
     paths = sorted((real_data / "dev/photos").rglob("*.jpg"))[::5]
-    reasons = Counter(not_a_camera(read_exif(path)) for path in paths)
+    reasons = Counter(not_a_camera(load_exif(path).raw) for path in paths)
     assert reasons[None] == len(paths)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from data_pipelines.prepare.catalogue import CatalogueBuilder
+from data_pipelines.prepare.catalogue import CatalogueBuilder, count_words
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report.columns import KINDS
 from data_pipelines.prepare.report.page import REMEDIES, TAG_MEANINGS, render_page
@@ -49,9 +49,10 @@ def make_report(
         )
     for reason, name, detail in rejects:
         builder.add_reject(reason, name, detail, {"clipped": 1})
+    catalogue = builder.build()
     return build_report(
-        builder.build(),
-        build_targets([{"ISO": 1.0}, *photos]),
+        catalogue,
+        build_targets(count_words(catalogue, np.ones(len(photos), bool)), any_value=True),
         group=np.arange(len(photos)) // 2,
         heldout=np.array(held, bool),
         sidecars=sidecars,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder
+from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder, count_words
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report import tag_report
 from data_pipelines.prepare.report.tag_report import (
@@ -63,12 +63,10 @@ def report_of(
     """Reports on photos of which two in a row are a burst."""
     heldout = np.zeros(len(photos), bool)
     heldout[[i for i in held if i < len(photos)]] = True
-    targets = build_targets(
-        [{"ISO": 100.0}, *(p for p, out in zip(photos, heldout, strict=True) if not out)]
-    )
+    catalogue = catalogue_of(photos, rejects, differing)
     return build_report(
-        catalogue_of(photos, rejects, differing),
-        targets,
+        catalogue,
+        build_targets(count_words(catalogue, ~heldout), any_value=True),
         group=np.arange(len(photos)) // 2,
         heldout=heldout,
         sidecars=sidecars,

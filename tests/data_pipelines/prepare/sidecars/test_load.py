@@ -19,7 +19,7 @@ def entry(name, **fields):
 
 
 def test_none():
-    assert load_sidecars([], ["a.jpg"]) == Sidecars({}, (), 0, ())
+    assert load_sidecars([], ["a.jpg"]) == Sidecars()
     assert not load_sidecars([], []).coded
 
 
@@ -51,7 +51,7 @@ def test_unmatched_are_counted_and_shown(write):
     many = [entry(f"x{i}.jpg") for i in range(30)]
     sidecars = load_sidecars([write("1.json", [*many, entry("a.jpg"), 5, {}])], ["a.jpg"])
     assert sidecars.num_unmatched == 30
-    assert sidecars.unmatched == tuple(f"x{i}.jpg" for i in range(20))
+    assert sidecars.unmatched == [f"x{i}.jpg" for i in range(20)]
     assert sidecars.files[0].num_entries == 33
 
 

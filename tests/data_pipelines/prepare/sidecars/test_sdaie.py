@@ -33,13 +33,13 @@ def test_values(write, form):
     assert all(entry.raw == {} for entry in sidecars.entries.values())
     assert sidecars.files[0].kind == "sdaie"
     assert (sidecars.files[0].num_entries, sidecars.files[0].num_matched) == (4, 2)
-    assert sidecars.unmatched == ("c.jpg",)
+    assert sidecars.unmatched == ["c.jpg"]
 
 
 @pytest.mark.parametrize("wrong", [7, -1, 0.5])
 def test_class_ids_are_checked(write, wrong):
     row = ["x", 0, 0, CODED[0], wrong, *CODED[2:]]
-    with pytest.raises(UserError, match=r"exif_tags.json: a.pkl: column 'Make': .* from 0 to 6"):
+    with pytest.raises(UserError, match=r"exif_tags.json: a.pkl: .* of Make is .* from 0 to 6"):
         load_sidecars([write("exif_tags.json", {"a.jpg": row})], ["a.pkl"])
 
 

@@ -90,7 +90,7 @@ def test_file(write, suffix):
     assert sidecars.entries.keys() == {NAME, "6110054504.jpg"}
     assert sidecars.files[0].kind == "yfcc100m"
     assert (sidecars.files[0].num_entries, sidecars.files[0].num_matched) == (5, 2)
-    assert sidecars.num_unmatched == 2 and sidecars.unmatched == ("1", "72157")
+    assert sidecars.num_unmatched == 2 and sidecars.unmatched == ["1", "72157"]
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2"])
