@@ -100,11 +100,11 @@ def test_the_validation_is_what_the_exported_detector_says_of_held_out_images(st
     assert numbers["false_positive_rate"] == np.mean(scores[~truth] > 0.4)
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.99])
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_a_class_that_cannot_be_divided_is_named(fraction, tiny_extractor, labelled, tmp_path):
     wrong = config(tiny_extractor, labelled)
     wrong.data.validation_fraction = fraction
-    with pytest.raises(UserError, match=r"8 photographs are too few to keep .*_fraction = 0\."):
+    with pytest.raises(UserError, match=r"8 photographs are too few to keep .*_fraction = [01]\."):
         binary.run(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -156,3 +156,25 @@ def test_a_network_that_equals_the_teacher_has_no_distance(parts):
     total, means = loss({**params, "extractor": teacher.params})
     assert means["distance"] == pytest.approx(0, abs=1e-9)
     assert total == pytest.approx(means["cross_entropy"])
+
+
+def test_validation_images_are_decoded_as_they_are_needed(stage, monkeypatch):
+    decoded = []
+    load, extract = binary.load_labelled, binary.extract_features
+
+    def counting(image):
+        decoded.append(image)
+        return load(image)
+
+    def one_by_one(functions, params, images):
+        def lazily():
+            for number, image in enumerate(images, start=1):
+                assert len(decoded) == number  # nothing is held that is not yet asked for
+                yield image
+
+        return extract(functions, params, lazily())
+
+    monkeypatch.setattr(binary, "load_labelled", counting)
+    monkeypatch.setattr(binary, "extract_features", one_by_one)
+    stage[0].evaluate(to_host(stage[0].state.params))
+    assert len(decoded) > 1

@@ -1,6 +1,9 @@
 """The training loop on a toy stage: non-finite losses, the best export, unreadable files."""
 
+import dataclasses
 import json
+import subprocess
+import sys
 
 import grain
 import jax
@@ -19,12 +22,12 @@ from exif_jax.training.step import initial_state, map_train_step
 MESH = data_mesh(jax.devices()[:1])
 
 
+def toy_loss(params, frozen, batch, key):
+    return jnp.mean((params["x"] - batch["target"]) ** 2), {}
+
+
 def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
     """Fits a number to 1; `losses` are the validation losses it will report, in turn."""
-
-    def loss_fn(params, frozen, batch, key):
-        loss = jnp.mean((params["x"] - batch["target"]) ** 2)
-        return loss, {}
 
     def load(index):
         target = np.float32(np.nan if index == poison else 1)
@@ -38,7 +41,7 @@ def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
     return Stage(
         state=initial_state({"x": jnp.zeros(())}, optimizer),
         frozen={},
-        step=map_train_step(loss_fn, optimizer, MESH),
+        step=map_train_step(toy_loss, optimizer, MESH),
         mesh=MESH,
         data=grain.MapDataset.range(1000).map(load).to_iter_dataset().batch(2),
         evaluators=[lambda params: {"loss": losses.pop(0)}],
@@ -122,3 +125,50 @@ def test_no_steps_export_the_untrained_parameters(tmp_path):
     fit(toy_stage([], exported), schedule(0), tmp_path)  # finished: evaluates nothing
     assert exported == [(0, 0.0)]
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_an_export_before_the_next_evaluation_has_the_last_numbers(tmp_path):
+    given = []
+
+    def stage():
+        toy = toy_stage([1.0, 0.5], [])
+        export = lambda params, step, numbers: given.append((step, numbers))  # noqa: E731
+        return dataclasses.replace(toy, export=export)
+
+    often = dataclasses.replace(schedule(4), eval_every=4, checkpoint_every=2)
+    fit(stage(), often, tmp_path)
+    # Continued after the evaluation of step 4: the checkpoint of step 6 comes before the next one.
+    fit(stage(), dataclasses.replace(often, steps=6, eval_every=100), tmp_path)
+    assert [step for step, _ in given] == [2, 4, 6]
+    assert given[0][1] == {} and given[1][1] == {"loss": 1.0}
+    assert given[2][1] == {"loss": 1.0}  # evaluated at the last step, by a fresh toy
+
+
+def test_a_fit_returns_the_state_also_of_a_finished_run(tmp_path):
+    trained = fit(toy_stage([1.0] * 4, []), schedule(4), tmp_path)
+    finished = fit(toy_stage([], []), schedule(4), tmp_path)
+    assert int(trained.step) == int(finished.step) == 4
+    assert float(trained.params["x"]) == float(finished.params["x"]) > 0
+
+
+def test_the_average_of_the_parameters_is_continued_evaluated_and_exported(tmp_path):
+    def stage(exported, seen):
+        toy = toy_stage([], exported)
+        step = map_train_step(toy_loss, optax.sgd(0.1), MESH, ema=0.9)
+        state = initial_state({"x": jnp.zeros(())}, optax.sgd(0.1), ema=True)
+        measure = lambda params: {"loss": seen.append(float(params["x"])) or 1.0}  # noqa: E731
+        return dataclasses.replace(toy, state=state, step=step, evaluators=[measure])
+
+    whole, parts, seen = [], [], []
+    end = fit(stage(whole, seen), schedule(8), tmp_path / "whole")
+    for steps in (3, 8):
+        continued = fit(stage(parts, []), schedule(steps), tmp_path / "parts")
+    assert float(end.ema["x"]) == float(continued.ema["x"])
+    assert 0 < float(end.ema["x"]) < float(end.params["x"])
+    assert whole[-1] == parts[-1] == (8, float(end.ema["x"])) and seen[-1] == whole[-1][1]
+
+
+def test_the_loop_loads_no_plots_and_no_scikit_learn():
+    code = "import sys, exif_jax.training.loop; print({'matplotlib', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -99,6 +99,12 @@ def test_messages_go_to_the_log_of_the_run_that_is_open(tmp_path):
     assert second.count("in second") == 1 and "in first" not in second
 
 
+def test_warnings_of_the_data_reach_the_log(tmp_path):
+    open_run(tmp_path / "run", CONFIG, "pretext")
+    logging.getLogger("data_pipelines.labelled").warning("a folder is left out")
+    assert "WARNING a folder is left out" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def lines(workdir):
     return (workdir / "metrics.jsonl").read_text().splitlines()
 
