@@ -217,7 +217,7 @@ def sklearn_float32(x: np.ndarray, structure: Structure, size: int) -> str:
     return "fits"
 
 
-def many_rows(of: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def many_rows(of: dict[str, np.ndarray], structures: tuple[Structure, ...]) -> list[dict[str, Any]]:
     """Float32 against float64 where full covariances are well posed: every patch put first."""
     x, z = (
         of[k].reshape(-1, of[k].shape[-1]).astype(np.float64) for k in ("turned", "turned_held")
@@ -227,7 +227,7 @@ def many_rows(of: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             **{"projection": "none", "covariances": name_of(structure), "K": 5, "rows": len(x)},
             **single_precision(x, z, z[:0], structure, fit(x, structure, 5)),
         }
-        for structure in MANY
+        for structure in structures
     ]
 
 
@@ -258,7 +258,7 @@ def _whole(rows: list[dict[str, Any]], extractor: str) -> list[dict[str, Any]]:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """AUROC over held-out likelihood, of the mixtures of all numbers, for both extractors."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "text.parse_math": True}):  # of the logarithmic axis
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for panel, extractor in zip(panels, EXTRACTORS, strict=True):
@@ -297,7 +297,7 @@ def experiment(data: Path, work: Path, tiny: bool) -> None:
                 if pca < min(its["fit"].shape):
                     candidates = (PROJECTED if pca else WHOLE)[: 2 if tiny else None]
                     rows += judge(folder, extractor, pca, its, comparison, candidates)
-        many = many_rows(of["trained"])
+        many = many_rows(of["trained"], MANY[: 2 if tiny else None])
     fitted, held = (len(of["trained"][part]) for part in ("fit", "held"))
     about = (
         f"jax {jax.__version__}, {jax.devices()[0].device_kind}. Fitted to {fitted} windows of "
