@@ -1,8 +1,6 @@
 """What the benchmark of mixtures fits: simulated data, and scikit-learn from a given start."""
 
-import contextlib
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,11 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+# Some fits are of so few iterations that none converges.
+warnings.filterwarnings("ignore", category=ConvergenceWarning)
+
 COMPONENTS = 5
 REFERENCE = "scikit-learn float64"
-MOST_ROWS = 100_000  # for scikit-learn and for float64
 REG_COVAR = 1e-6  # scikit-learn's default; the columns' mean variance is one
 WRONG = 0.1  # share of rows that start in a wrong component
 _DISTANCE = 0.7  # of the centres, against noise of one, in every latent direction
@@ -21,31 +21,26 @@ _DECADES = 3  # over which the latent directions' deviations spread
 _CHUNK = 8192  # rows drawn at once
 
 
-def _chunks(rows: int, columns: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Simulated rows [n, columns], float64, and their components [n]; more rows only add to them.
+def _fill(x: np.ndarray) -> np.ndarray:
+    """Writes simulated rows [n, columns], one chunk in memory at a time; returns their components.
 
     Five far components, so that responsibilities are nearly one-hot, seen through a random matrix
-    that makes the columns correlated and ill-conditioned, like the features of a network.
+    that makes the columns correlated and ill-conditioned, like the features of a network. More rows
+    only add to fewer.
     """
-    rng = np.random.default_rng(0)
+    rng, columns = np.random.default_rng(0), x.shape[1]
     centres = _DISTANCE * rng.normal(size=(COMPONENTS, columns))
     deviations = 10 ** rng.uniform(-_DECADES, 0, size=columns)
     mixing = rng.normal(size=(columns, columns)) * deviations
     mixing /= np.sqrt(columns * (1 + _DISTANCE**2) * np.square(mixing).mean())
-    for number, start in enumerate(range(0, rows, _CHUNK)):
+    components = []
+    for number, start in enumerate(range(0, len(x), _CHUNK)):
         rng = np.random.default_rng([1, number])
         labels = rng.integers(COMPONENTS, size=_CHUNK)
-        x = (rng.normal(size=(_CHUNK, columns)) + centres[labels]) @ mixing.T
-        yield x[: rows - start], labels[: rows - start]
-
-
-def _fill(x: np.ndarray) -> np.ndarray:
-    """Writes simulated rows into an array, one chunk in memory at a time; their components."""
-    labels, done = np.empty(len(x), int), 0
-    for part, of_part in _chunks(*x.shape):
-        end = done + len(part)
-        x[done:end], labels[done:end], done = part, of_part, end
-    return labels
+        rows = (rng.normal(size=(_CHUNK, columns)) + centres[labels]) @ mixing.T
+        x[start : start + _CHUNK] = rows[: len(x) - start]
+        components.append(labels)
+    return np.concatenate(components)[: len(x)]
 
 
 def simulate(rows: int, columns: int, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray]:
@@ -77,22 +72,7 @@ class SklearnMixture(GaussianMixture):
     def _initialize_parameters(self, X: np.ndarray, random_state: Any, xp: Any = None) -> None:
         self._initialize(X, self.responsibilities.astype(X.dtype), xp=xp)
 
-    def quiet_fit(self, x: np.ndarray) -> "SklearnMixture":
-        """Fits; says nothing if the iterations end before convergence."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self.fit(x)
-        return self
 
-
-def precisions(rows: int) -> tuple[str, ...]:
-    """Of our programs, for so many rows."""
-    double = rows <= MOST_ROWS and jax.default_backend() != "tpu"
-    return ("float64", "float32") if double else ("float32",)
-
-
-@contextlib.contextmanager
-def precision(dtype: str) -> Iterator[None]:
-    """JAX as a user of this precision has it."""
-    with jax.enable_x64(dtype == "float64"):
-        yield
+def precisions() -> tuple[str, ...]:
+    """Of our programs."""
+    return ("float32",) if jax.default_backend() == "tpu" else ("float64", "float32")

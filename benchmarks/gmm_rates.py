@@ -4,7 +4,6 @@ The one place of the benchmarks that calls the inside of `exif_jax.gmm`: rows st
 iterations are timed, and tiles that they pass over are counted.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gmm_data import COMPONENTS, REG_COVAR, precision
+from gmm_data import COMPONENTS, REG_COVAR
 from jax import Array, lax
 from jax.scipy.special import logsumexp
 
@@ -28,53 +27,36 @@ from exif_jax.training.mapping import REPLICATED, data_mesh, over_devices, repli
 _next = jax.jit(partial(next_state, Structure()))
 
 
-@dataclasses.dataclass(frozen=True)
 class OurIterations:
-    """EM from an M-step on given responsibilities, rows in place.
+    """EM from an M-step on given responsibilities, rows in place."""
 
-    Attributes:
-        dtype: of the computation.
-        problem: what is fitted.
-        source: the rows, and EM's functions over the devices.
-        rows: on the devices, and their weights.
-        state: after the M-step.
-        iterations: of a run.
-    """
-
-    dtype: str
-    problem: Problem
-    source: Rows
-    rows: tuple[Array, Array]
-    state: EMState
-    iterations: int
-
-    @classmethod
-    def of(
-        cls, x: np.ndarray, responsibilities: np.ndarray, iterations: int, dtype: str
-    ) -> "OurIterations":
-        """The same preparations as `gmm.fit`."""
+    def __init__(
+        self, x: np.ndarray, responsibilities: np.ndarray, iterations: int, dtype: str
+    ) -> None:
+        """The same preparations as `gmm.fit`, for a run of so many iterations."""
+        self._dtype, self._iterations = dtype, iterations
         structure, mesh = Structure(), data_mesh()
-        with precision(dtype):
-            source = Rows.of(x.astype(dtype, copy=False), None, structure, mesh)
-            moments, _ = source.survey(jax.random.key(0))
-            problem = Problem.of(structure, COMPONENTS, moments, REG_COVAR, np.dtype(dtype))
-            (rows,), (block,) = source.placed(problem)(), source.blocks()
-            state = problem.first_state(source.program, *block, responsibilities)
-        return cls(dtype, problem, source, rows, replicate(state, mesh), iterations)
+        with jax.enable_x64(dtype == "float64"):
+            self._source = Rows.of(x.astype(dtype, copy=False), None, structure, mesh)
+            moments, _ = self._source.survey(jax.random.key(0))
+            self._problem = Problem.of(structure, COMPONENTS, moments, REG_COVAR, np.dtype(dtype))
+            (self._rows,), (block,) = self._source.placed(self._problem)(), self._source.blocks()
+            start = self._problem.first_state(self._source.program, *block, responsibilities)
+        self._start = replicate(start, mesh)
 
     def run(self) -> np.ndarray:
         """Mean log-likelihood of the data before every iteration."""
-        history, state = [], self.state
-        for _ in range(self.iterations):
+        history, state = [], self._start
+        for _ in range(self._iterations):
             state = self._step(state)
             history.append(float(state.log_likelihood))
-        return np.array(history) + self.problem.frame.log_scale
+        return np.array(history) + self._problem.frame.log_scale
 
     def _step(self, state: EMState) -> EMState:
-        with precision(self.dtype):
-            statistics = self.source.statistics([self.rows], state.gmm)
-            tolerance = np.zeros((), self.dtype)
-            result: EMState = _next(state, statistics, self.problem.regulariser, tolerance)
+        with jax.enable_x64(self._dtype == "float64"):
+            statistics = self._source.statistics([self._rows], state.gmm)
+            tolerance = np.zeros((), self._dtype)
+            result: EMState = _next(state, statistics, self._problem.regulariser, tolerance)
         return result
 
     def operations(self) -> float:
@@ -82,19 +64,19 @@ class OurIterations:
 
         Counted are the E-step's and the M-step's products with rows, factors and inverses.
         """
-        padded, columns = self.rows[0].shape
+        padded, columns = self._rows[0].shape
         per_row = 2 * sum((b - a) * b for a, b in column_blocks(columns))
         factors = COMPONENTS * 2 * columns**3 / 3
         always = per_row * padded * COMPONENTS + 2 * padded * COMPONENTS * columns + factors
-        layout = self.source.program.layout
+        layout = self._source.program.layout
         if not layout.tile:
             return always + per_row * padded * COMPONENTS
-        state, visited = self.state, 0
-        for _ in range(self.iterations):
-            with precision(self.dtype):
-                visited += int(_rows_visited(layout, state.gmm, *self.rows))
+        state, visited = self._start, 0
+        for _ in range(self._iterations):
+            with jax.enable_x64(self._dtype == "float64"):
+                visited += int(_rows_visited(layout, state.gmm, *self._rows))
             state = self._step(state)
-        return always + per_row * visited / self.iterations
+        return always + per_row * visited / self._iterations
 
 
 @partial(jax.jit, static_argnums=0)
@@ -113,54 +95,46 @@ def _rows_visited(layout: Layout, gmm: GaussianMixture, x_ND: Array, weights_N: 
     return lax.map(of_chunk, chunks).sum()
 
 
-def product_tasks(
-    columns: int, rows: int, steps: int, dtypes: tuple[str, ...]
-) -> dict[str, Callable[[], Any]]:
-    """Tasks of `take_turns`: [N, D] @ [D, D] and then [D, N] @ [N, D], `steps` times."""
-    x64 = np.random.default_rng(0).normal(size=(rows, columns))
+def product_tasks(sizes: Any, dtypes: tuple[str, ...]) -> dict[str, Callable[[], Any]]:
+    """[N, D] @ [D, D] and then [D, N] @ [N, D], `sizes.steps` times: what the machine can do.
+
+    On the first device, and on a CPU with NumPy too.
+    """
+    x64 = np.random.default_rng(0).normal(size=(sizes.product, sizes.columns))
     # Times the largest eigenvalue of x^T x / scale, one: repeated, nothing overflows.
-    scale = float((np.sqrt(rows) + np.sqrt(columns)) ** 2)
+    scale = float((np.sqrt(sizes.product) + np.sqrt(sizes.columns)) ** 2)
     mesh = data_mesh(jax.local_devices()[:1])
 
     def in_xla(x_ND: Array, square_DD: Array) -> Array:
         def step(_: Array, square_DD: Array) -> Array:
             return dot(x_ND.T, dot(x_ND, square_DD)) / scale
 
-        return lax.fori_loop(0, steps, step, square_DD)
+        return lax.fori_loop(0, sizes.steps, step, square_DD)
 
     def in_numpy(x_ND: np.ndarray, square_DD: np.ndarray) -> None:
-        for _ in range(steps):
+        for _ in range(sizes.steps):
             square_DD = x_ND.T @ (x_ND @ square_DD) / scale
 
-    def task(dtype: str, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-        def run() -> Any:
-            with precision(dtype):
-                return function(*arguments)
-
-        return run
+    def run(compiled: Callable[..., Any], x: Any, square: np.ndarray) -> Any:
+        with jax.enable_x64(square.dtype == np.float64):
+            return compiled(x, square)
 
     tasks: dict[str, Callable[[], Any]] = {}
     for dtype in dtypes:
-        x, square = x64.astype(dtype), np.eye(columns, dtype=dtype)
-        with precision(dtype):
+        x, square = x64.astype(dtype), np.eye(sizes.columns, dtype=dtype)
+        with jax.enable_x64(dtype == "float64"):
             compiled = over_devices(in_xla, mesh, (REPLICATED, REPLICATED), REPLICATED)
             on_device = jax.device_put(x, mesh.devices.flat[0])
-        tasks[f"XLA products {dtype}"] = task(dtype, compiled, on_device, square)
+        tasks[f"XLA products {dtype}"] = partial(run, compiled, on_device, square)
         if jax.default_backend() == "cpu":
-            tasks[f"NumPy products {dtype}"] = task(dtype, in_numpy, x, square)
+            tasks[f"NumPy products {dtype}"] = partial(in_numpy, x, square)
     return tasks
 
 
-def measured_rates(
-    columns: int, rows: int, steps: int, seconds: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Operations per second of all devices in every turn, by precision: the better library's."""
+def product_rate(sizes: Any, dtype: str, seconds: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Operations per second of all devices in every turn of these tasks, by the better library."""
     # Virtual devices of one processor share its cores.
     devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
-    operations = 4 * rows * columns**2 * steps * devices
-    rates: dict[str, np.ndarray] = {}
-    for name, times in seconds.items():
-        if "products" in name:
-            dtype = name.split()[-1]
-            rates[dtype] = np.maximum(rates.get(dtype, 0), operations / times)
-    return rates
+    operations = 4 * sizes.product * sizes.columns**2 * sizes.steps * devices
+    both = [times for name, times in seconds.items() if name.endswith(f"products {dtype}")]
+    return operations / np.minimum.reduce(both)

@@ -1,17 +1,22 @@
-"""The photos of the benchmark of `prepare`: real ones where they are there, and SIMULATED ones."""
+"""The photos of the benchmark of `prepare`, real or SIMULATED, and running the command on them."""
 
 import dataclasses
 import itertools
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import progress
+from measuring import peak_memory, progress
 from PIL import Image
 
+_ROOT = Path(__file__).resolve().parents[1]
 _CELL = 256  # pixels between the random colours that the scene is interpolated from
 _SHIFTS = 256
 _SENSOR = 16.0  # standard deviation of the stored noise, in levels
@@ -126,3 +131,68 @@ def first(kind: Kind, count: int, **changes: str) -> Kind:
     folder = kind.folder.with_name(f"{kind.folder.name}_first_{count}")
     linked(folder, sorted(kind.folder.iterdir())[:count])
     return dataclasses.replace(kind, folder=folder, **changes)
+
+
+@dataclasses.dataclass
+class Prepare:
+    """Runs of the command, each into a new directory.
+
+    Attributes:
+        scratch: where the directories are made; nobody else uses it.
+        last: the latest of them.
+    """
+
+    scratch: Path
+    last: Path = Path()
+
+    def clear(self) -> None:
+        """Deletes what was made; not within a turn, as it takes time."""
+        shutil.rmtree(self.scratch)
+
+    def run(
+        self, kind: Kind, workers: int, out: Path | None = None, kill_after: float | None = None
+    ) -> list[int]:
+        """Runs the command.
+
+        Args:
+            kind: what is prepared.
+            workers: processes that read photos.
+            out: to continue; a new directory by default.
+            kill_after: seconds after which it is killed.
+
+        Returns:
+            Peaks of the memory of its processes, in bytes, the one that was started first.
+
+        Raises:
+            RuntimeError: it failed, or ended before it could be killed.
+        """
+        self.scratch.mkdir(exist_ok=True)
+        self.last = out or Path(tempfile.mkdtemp(dir=self.scratch), "records")
+        # Real photos are there several times under other names: accepted.
+        words = [
+            *(sys.executable, "-m", "exif_jax.cli", "prepare", kind.folder, "--out", self.last),
+            *("--workers", workers, "--encoding", kind.encoding, "--accept", "duplicate"),
+            *("--validation-fraction", 0),
+        ]
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                list(map(str, words)), stdout=subprocess.DEVNULL, stderr=errors, cwd=_ROOT
+            )
+            with peak_memory(process.pid) as peaks:
+                try:
+                    status = process.wait(kill_after)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                else:
+                    errors.seek(0)
+                    if status or kill_after:
+                        message = errors.read().decode()[-2000:]
+                        raise RuntimeError(f"exif-jax prepare: status {status}: {message}")
+        return list(peaks.values()) or [0]
+
+
+def decode(path: str) -> None:
+    """Decodes a file with Pillow: the bound of preparing it."""
+    with Image.open(path) as image:
+        image.load()

@@ -7,7 +7,6 @@ go to results/speed_DEVICE.md and .json beside this file. All photos are SIMULAT
 reading photos is measured by prepare.py.
 """
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from measuring import Report, Table, add_row, command_line, comparison, progress, take_turns
+from measuring import Report, Rows, command_line, progress, take_turns
 
 from data_pipelines.images import PATCH, WINDOW
 from data_pipelines.prepare.run import prepare
@@ -31,41 +30,22 @@ from exif_jax.models.srm import srm_kernels
 from exif_jax.stages import pretext
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How much is measured; counts of images are for each device.
-
-    Attributes:
-        rounds: turns that each side of a comparison takes.
-        batch: images of a pretext batch.
-        patches: of each image of it.
-        steps: pretext steps in a turn.
-        images: 256x256 images whose features are computed in a turn.
-        stem: patches through the stem in a turn.
-        model: the network.
-    """
-
-    rounds: int
-    batch: int
-    patches: int
-    steps: int
-    images: int
-    stem: int
-    model: PublishedEncoder
-
-
+# On a CPU, on an accelerator, with --quick; counts of images are for each device.
 SIZES = {
-    "cpu": Sizes(5, 16, 4, 1, 16, 64, PublishedEncoder()),
-    "accelerator": Sizes(7, 32, 16, 10, 2048, 512, PublishedEncoder()),
-    "quick": Sizes(2, 2, 2, 1, 2, 2, PublishedEncoder(width=4, stage_depths=(1, 1, 1))),
+    "rounds": (5, 7, 1),  # turns that each side of a comparison takes
+    "batch": (16, 32, 2),  # images of a pretext batch
+    "patches": (4, 16, 2),  # of each image of it
+    "steps": (1, 10, 1),  # pretext steps in a turn
+    "images": (16, 2048, 1),  # of 256x256 whose features are computed in a turn
+    "stem": (64, 512, 1),  # patches through the stem in a turn
+    "encoder": ({}, {}, {"width": 4, "stage_depths": (1, 1, 1)}),  # other than as published
 }
 
 
-def training(model: PublishedEncoder, photos: Path, sizes: Sizes) -> Callable[[], Any]:
+def training(dtype: str, photos: Path, sizes: Any) -> Callable[[], Any]:
     """Takes `sizes.steps` whole training steps on a batch that is already on the devices."""
     config = PretextConfig(
-        model=model,
+        model=PublishedEncoder(**sizes.encoder, dtype=dtype),
         batch_size=sizes.batch * jax.device_count(),
         data=RecordsConfig(photos=str(photos), patches=sizes.patches),
     )
@@ -82,12 +62,12 @@ def training(model: PublishedEncoder, photos: Path, sizes: Sizes) -> Callable[[]
     return train
 
 
-def features(sizes: Sizes) -> Callable[[], np.ndarray]:
+def features(sizes: Any) -> Callable[[], np.ndarray]:
     """Computes the features of images in host memory."""
     mesh = data_mesh()
     shape = (sizes.images * mesh.size, WINDOW, WINDOW, 3)
     images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-    extractor = sizes.model.build()
+    extractor = PublishedEncoder(**sizes.encoder).build()
     params = replicate(init_extractor(extractor, jax.random.key(0)), mesh)
     return partial(extract_features, feature_functions(extractor, mesh), params, images)
 
@@ -105,12 +85,13 @@ def two_step_stem(x_MHWC: Array, kernel: Array) -> Array:
     return convolve(jnp.concatenate(planes, axis=-1), kernel)
 
 
-def stem(form: Callable[..., Array], backward: bool, sizes: Sizes) -> Callable[[], Array]:
+def stem(form: Callable[..., Array], backward: bool, sizes: Any) -> Callable[[], Array]:
     """One form of the stem, forward or forward and backward, on one device."""
     mesh = data_mesh(jax.devices()[:1])
     rng = np.random.default_rng(0)
     x = shard(rng.normal(size=(sizes.stem, PATCH, PATCH, 3)).astype(np.float32), mesh)
-    kernel = replicate(rng.normal(size=(3, 3, 90, sizes.model.width)).astype(np.float32), mesh)
+    shape = (3, 3, 90, PublishedEncoder(**sizes.encoder).width)
+    kernel = replicate(rng.normal(size=shape).astype(np.float32), mesh)
 
     def run(x: Array, kernel: Array) -> Array:
         out, pull = jax.vjp(partial(form, x), kernel)
@@ -119,24 +100,24 @@ def stem(form: Callable[..., Array], backward: bool, sizes: Sizes) -> Callable[[
     return partial(over_devices(run, mesh, (SHARDED, REPLICATED), SHARDED), x, kernel)
 
 
-def measure(
-    table: Table, sizes: Sizes, unit: str, count: int, tasks: dict[str, Callable[[], Any]]
-) -> None:
-    """Adds the speed of tasks that take turns, each compared with the first one."""
+def measure(sizes: Any, unit: str, count: int, tasks: dict[str, Callable[[], Any]]) -> Rows:
+    """The speed of tasks that take turns, each compared with the first one."""
     progress(f"measuring: {', '.join(tasks)} ...")
     seconds = take_turns(tasks, sizes.rounds)
-    reference = next(iter(tasks))
+    reference = next(iter(seconds.values()))
+    table: Rows = []
     for name, times in seconds.items():
-        ratios = () if name == reference else seconds[reference] / times
-        add_row(table, name, unit, count / times, ratios)
+        table.append({"measured": name, "unit": unit, "speed": count / times})
+        if times is not reference:
+            table[-1]["times as fast as the first of its kind"] = reference / times
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures everything, prints the table and writes the results."""
-    report = Report("speed", "Speed", command_line(__doc__).parse_args(argv), SIZES)
+    report = Report("speed", command_line(__doc__).parse_args(argv), SIZES)
     sizes = report.sizes
     dtypes = ("float32",) if jax.default_backend() == "cpu" else ("float32", "bfloat16")
-    table = comparison("Network", "times as fast as the first line of its kind")
     with tempfile.TemporaryDirectory() as folder:
         progress("simulating and preparing photos ...")
         images = sizes.batch * jax.device_count()
@@ -146,22 +127,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         prepare([Path(folder, "data", "photos")], prepared)
         tasks: dict[str, Callable[[], Any]] = {
             f"pretext training, {sizes.patches} patches an image, {dtype}": training(
-                dataclasses.replace(sizes.model, dtype=dtype), prepared, sizes
+                dtype, prepared, sizes
             )
             for dtype in dtypes
         }
-        measure(table, sizes, "images/s", images * sizes.steps, tasks)
-    count = sizes.images * jax.device_count()
+        table = measure(sizes, "images/s", images * sizes.steps, tasks)
     name = "features of 256x256 images, 16 patches, float32"
-    measure(table, sizes, "images/s", count, {name: features(sizes)})
+    count = sizes.images * jax.device_count()
+    table += measure(sizes, "images/s", count, {name: features(sizes)})
+    forms = {"two steps": two_step_stem, "one 7x7 pass": residual_convolution}
     for direction in ("forward", "forward and backward"):
-        forms = {"two steps": two_step_stem, "one 7x7 pass": residual_convolution}
         stems = {
             f"stem as {name}, {direction}": stem(form, direction != "forward", sizes)
             for name, form in forms.items()
         }
-        measure(table, sizes, "patches/s", sizes.stem, stems)
-    report.add(table)
+        table += measure(sizes, "patches/s", sizes.stem, stems)
+    report.add("Network", table)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ of one camera, are drawn together, and pairs can be compared that a trivial scor
 apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from photos import UNSEEN_GENERATORS, Item
+from photos import UNSEEN_GENERATORS, Plan
 from scipy import ndimage
 
 from data_pipelines.images import decode_image
@@ -46,38 +46,28 @@ class Comparison:
     Attributes:
         labels: of the test set.
         trivial: scores of the cues, turned by the training images so that higher means generated.
-        training_auroc: of the residual, on the training images.
         parts: pairs (generated, photograph) that each part is about, bool.
         sizes: of every part: pairs, generated windows, their source images, photographs.
     """
 
-    def __init__(
-        self,
-        test: Sequence[Item],
-        files: Sequence[Path],
-        items: Sequence[Item],
-        learnt: Sequence[Path],
-    ) -> None:
-        """Draws the resamples.
+    def __init__(self, plan: Plan, files: Mapping[str, Sequence[Path]]) -> None:
+        """Draws the resamples; labelled images tell the sign of the cues.
 
         Args:
-            test: the test set.
-            files: of it.
-            items: labelled images for training, which tell the sign of the cues.
-            learnt: their files.
+            plan: says what the images are.
+            files: from `photos.lay_out`.
         """
-        self.labels = np.array([item.label for item in test])
-        photos = [item for item in test if item.label == 0]
-        generated = [item for item in test if item.label == 1]
+        self.labels = np.array([item.label for item in plan.test])
+        photos = [item for item in plan.test if item.label == 0]
+        generated = [item for item in plan.test if item.label == 1]
         rng = np.random.default_rng(0)
         self._photo_weights = _weights([item.kind for item in photos], rng)
         self._generated_weights = _weights([item.source for item in generated], rng)
-        known, found = (np.array(list(map(cues, paths))) for paths in (learnt, files))
-        labels = [item.label for item in items]
+        known, found = (np.array(list(map(cues, files[u]))) for u in ("labelled", "test"))
+        labels = [item.label for item in plan.binary]
         areas = [metrics.auroc(column, labels) for column in known.T]
         turned = found * np.where(np.array(areas) >= 0.5, 1, -1)
         self.trivial = dict(zip(CUES, turned.T, strict=True))
-        self.training_auroc = max(areas[0], 1 - areas[0])
         residual = self.trivial["residual"]
         difference = residual[self.labels == 1][:, None] - residual[self.labels == 0]
         kinds = np.array([item.kind for item in generated])
@@ -116,6 +106,12 @@ class Comparison:
         product: np.ndarray = ((self._generated_weights @ values) * self._photo_weights).sum(axis=1)
         return product
 
+    def rates(self, scores: np.ndarray, threshold: float) -> dict[str, float]:
+        """False- and true-positive rate at a threshold."""
+        decided = metrics.is_generated(scores, threshold)
+        parts = (decided[self.labels == label] for label in (0, 1))
+        return {name: float(part.mean()) for name, part in zip(("FPR", "TPR"), parts, strict=True)}
+
     def summary(self, areas: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         """Part -> `value`, an AUROC or difference, and its 95 % `interval`; None: unknown."""
         result: dict[str, dict[str, Any]] = {}
@@ -135,21 +131,20 @@ def _weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([np.ones((1, len(clusters))), drawn[:, position]])
 
 
-def rates(scores: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float]:
-    """False- and true-positive rate at a threshold."""
-    decided = metrics.is_generated(scores, threshold)
-    return float(decided[labels == 0].mean()), float(decided[labels == 1].mean())
+def table(rows: Sequence[Mapping[str, Any]], *columns: str) -> str:
+    """A table in Markdown: these columns of the rows, by default all of the first row."""
+    columns = columns or tuple(rows[0])
+    lines = [columns, ["---"] * len(columns), *([_cell(row[c]) for c in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def cell(entry: dict[str, Any], sign: str = "") -> str:
-    """A value of `Comparison.summary` and its interval; `sign` "+" for differences."""
-    if entry["value"] is None:
+def _cell(value: Any) -> str:
+    """Text of a number, or of a value of `Comparison.summary` and its interval."""
+    if isinstance(value, dict):
+        ends = ", ".join(map(_cell, value["interval"] or ()))
+        return _cell(value["value"]) + (f" [{ends}]" if ends else "")
+    if value is None or value != value:
         return "n/a"
-    numbers = [f"{x:{sign}.3f}" for x in (entry["value"], *(entry["interval"] or ()))]
-    return numbers[0] + (f" [{', '.join(numbers[1:])}]" if numbers[1:] else "")
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table in Markdown."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) >= 1e-3 or not value else f"{value:.1e}"
+    return str(value)

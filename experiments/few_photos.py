@@ -9,9 +9,7 @@ tested against generated images; and every fit is done in float32 and in float64
 plot go to DIR/few_photos. Started again, it continues: features and finished rows are kept there.
 """
 
-import argparse
-import logging
-import sys
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,46 +17,48 @@ from typing import Any
 import jax
 import matplotlib as mpl
 import numpy as np
-from comparison import Comparison, cell, rates, table
+from comparison import Comparison, table
 from matplotlib.figure import Figure
-from photos import Plan, lay_out, make_plan
+from photos import Plan, lay_out, log, make_plan, start
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_json, write_text
 from data_pipelines.images import PATCH, decode_image
 from data_pipelines.photo_sources import open_photos
 from data_pipelines.splits import split_groups
 from exif_jax import gmm, load_extractor
 from exif_jax.detection.thresholds import quantile_threshold
+from exif_jax.figures import COLOURS, STYLE, finish, save
+from exif_jax.gmm import Structure
 
 CONDITION = "equalised"
 PATCHES = 8  # of each window, as in real_photos.py
 FALSE_POSITIVES = 0.05
 _TOGETHER = 32  # images whose features are computed at once
-_log = logging.getLogger("few_photos")
+EXTRACTORS = ("trained", "untrained")
+JUDGED = (
+    *("projection", "covariances", "K", "numbers a parameter", "fitted", "held-out"),
+    *("AUROC, all", "AUROC, matched pairs", "FPR", "TPR"),
+)
 
-Structure = tuple[str, int, str]
-"""Covariance type, rank, shrinkage."""
 # Without a projection all candidates are densities of the same numbers, so that their held-out
 # likelihoods can be compared; behind different projections they cannot.
+_FULL, _TIED, _DIAG = map(Structure, ("full", "tied", "diag"))
 WHOLE: list[tuple[Structure, tuple[int, ...]]] = [
-    (("full", 0, "none"), (1, 2, 5)),
-    (("full", 0, "ledoit_wolf"), (1, 5)),
-    (("tied", 0, "none"), (5,)),
-    (("diag", 0, "none"), (1, 5)),
-    (("spherical", 0, "none"), (5,)),
-    *((("low_rank", rank, "none"), (1, 2, 5)) for rank in (8, 32, 128)),
+    (_FULL, (1, 2, 5)),
+    (Structure(shrinkage="ledoit_wolf"), (1, 5)),
+    (_TIED, (5,)),
+    (_DIAG, (1, 5)),
+    (Structure("spherical"), (5,)),
+    *((Structure("low_rank", rank), (1, 2, 5)) for rank in (8, 32, 128)),
 ]
-PROJECTED: list[tuple[Structure, tuple[int, ...]]] = [
-    (("full", 0, "none"), (1, 5)),
-    (("diag", 0, "none"), (1,)),
-]
+PROJECTED: list[tuple[Structure, tuple[int, ...]]] = [(_FULL, (1, 5)), (_DIAG, (1,))]
 PROJECTIONS = (16, 64, 256)
-MANY: list[Structure] = [(kind, 0, "none") for kind in ("full", "tied", "diag")]
-MANY.append(("low_rank", 32, "none"))
+MANY = (_FULL, _TIED, _DIAG, Structure("low_rank", 32))
 
 
 def turned_features(extractor: Any, images: Iterable[np.ndarray], count: int) -> np.ndarray:
@@ -120,9 +120,8 @@ def features(plan: Plan, test: list[Path], work: Path, extractor: str) -> dict[s
 
 def fit(x: np.ndarray, structure: Structure, size: int) -> gmm.Fit:
     """A mixture from the one start that belongs to its size."""
-    kind, rank, shrinkage = structure
     key = jax.random.fold_in(jax.random.key(0), size)
-    return gmm.fit(key, x, size, kind, rank=rank, shrinkage=shrinkage)
+    return gmm.fit(key, x, size, **dataclasses.asdict(structure))
 
 
 def log_density(fitted: gmm.Fit, x: np.ndarray) -> np.ndarray:
@@ -132,12 +131,17 @@ def log_density(fitted: gmm.Fit, x: np.ndarray) -> np.ndarray:
 
 def name_of(structure: Structure) -> str:
     """Such as `low_rank 8` or `full ledoit_wolf`."""
-    kind, rank, shrinkage = structure
-    return " ".join(filter(None, (kind, str(rank or ""), shrinkage.replace("none", ""))))
+    words = map(str, dataclasses.astuple(structure))
+    return " ".join(word for word in words if word not in ("0", "none"))
 
 
 def judge(
-    folder: Path, extractor: str, pca: int, of: dict[str, np.ndarray], comparison: Comparison
+    folder: Path,
+    extractor: str,
+    pca: int,
+    of: dict[str, np.ndarray],
+    comparison: Comparison,
+    candidates: list[tuple[Structure, tuple[int, ...]]],
 ) -> list[dict[str, Any]]:
     """Fits the candidates behind one projection; finished rows are kept in the folder."""
     projection = PCA(pca, whiten=True, svd_solver="full") if pca else StandardScaler()
@@ -145,26 +149,28 @@ def judge(
     x, held, test = map(projection.fit(parts[0]).transform, parts)
     apart = np.array(split_groups(of["cameras"].tolist(), 0.25, 1))
     rows = []
-    for structure, sizes in PROJECTED if pca else WHOLE:
-        for size in sizes if structure[1] < x.shape[1] else ():  # a narrow network has few columns
+    for structure, sizes in candidates:
+        for size in (
+            sizes if structure.rank < x.shape[1] else ()
+        ):  # a narrow network has few columns
             name = f"{extractor}_{pca}_{name_of(structure).replace(' ', '_')}_{size}"
             path = folder / "rows" / f"{name}.json"
             if not path.exists():
-                _log.info("%s", name)
+                log.info("%s", name)
                 path.parent.mkdir(exist_ok=True)
                 some, every = fit(x[~apart], structure, size), fit(x, structure, size)
                 scores = -log_density(every, test)
                 rule = quantile_threshold(log_density(every, held), FALSE_POSITIVES)
                 areas = comparison.summary(comparison.areas(scores))
                 row = {
-                    **{"extractor": extractor, "pca": pca, "components": size, "rows": len(x)},
-                    "covariances": name_of(structure),
-                    "rows_per_parameter": every.rows_per_parameter,
+                    **{"extractor": extractor, "projection": pca or "none"},
+                    **{"covariances": name_of(structure), "K": size, "rows": len(x)},
+                    "numbers a parameter": every.rows_per_parameter,
                     "fitted": some.log_likelihood,
-                    "heldout": float(log_density(some, x[apart]).mean()),
-                    **{part: areas[part] for part in ("all", "matched pairs")},
-                    "rates": rates(scores, comparison.labels, -rule.threshold),
-                    "float32": single_precision(x, held, test, structure, every),
+                    "held-out": float(log_density(some, x[apart]).mean()),
+                    **{f"AUROC, {part}": areas[part] for part in ("all", "matched pairs")},
+                    **comparison.rates(scores, -rule.threshold),
+                    **single_precision(x, held, test, structure, every),
                 }
                 write_json(path, row)
                 jax.clear_caches()  # hundreds of compiled programs exhaust a process's memory maps
@@ -181,25 +187,26 @@ def single_precision(
     reference = log_density(double, z)
     with jax.enable_x64(False):
         ours = log_density(fit(x.astype(np.float32), structure, size), z.astype(np.float32))
-    relative = np.abs(ours - reference) / np.abs(reference)
+    difference = np.abs(ours - reference)
+    relative = difference / np.abs(reference)
     verdicts = [
         values < quantile_threshold(values[: len(held)], FALSE_POSITIVES).threshold
         for values in (ours, reference)
     ]
     return {
-        "median_difference": float(np.median(np.abs(ours - reference))),
-        "deviation_of_log_density": float(reference.std()),
-        "median_relative": float(np.median(relative)),
-        "rows_over_1e-3": float((relative > 1e-3).mean()),
-        "same_verdicts": float((verdicts[0] == verdicts[1]).mean()),
-        "scikit_learn": sklearn_float32(x, structure, size),
+        "median difference, nats": float(np.median(difference)),
+        "standard deviation, nats": float(reference.std()),
+        "median relative": float(np.median(relative)),
+        "over 1e-3 relative": float((relative > 1e-3).mean()),
+        "same verdicts": float((verdicts[0] == verdicts[1]).mean()),
+        "scikit-learn in float32": sklearn_float32(x, structure, size),
     }
 
 
 def sklearn_float32(x: np.ndarray, structure: Structure, size: int) -> str:
     """What scikit-learn says of the same data in float32: `fits`, `raises` or `n/a`."""
-    kind, _, shrinkage = structure
-    if kind == "low_rank" or shrinkage != "none":
+    kind = structure.covariance_type
+    if structure not in (_FULL, _TIED, _DIAG, Structure("spherical")):
         return "n/a"
     # One iteration is enough to see.
     model = SklearnMixture(size, covariance_type=kind, random_state=0, max_iter=20, tol=1e6)
@@ -210,136 +217,94 @@ def sklearn_float32(x: np.ndarray, structure: Structure, size: int) -> str:
     return "fits"
 
 
-def many_rows(of: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def many_rows(of: dict[str, np.ndarray], structures: tuple[Structure, ...]) -> list[dict[str, Any]]:
     """Float32 against float64 where full covariances are well posed: every patch put first."""
     x, z = (
         of[k].reshape(-1, of[k].shape[-1]).astype(np.float64) for k in ("turned", "turned_held")
     )
     return [
         {
-            **{"covariances": name_of(structure), "components": 5, "rows": len(x)},
-            "float32": single_precision(x, z, z[:0], structure, fit(x, structure, 5)),
+            **{"projection": "none", "covariances": name_of(structure), "K": 5, "rows": len(x)},
+            **single_precision(x, z, z[:0], structure, fit(x, structure, 5)),
         }
-        for structure in MANY
+        for structure in structures
     ]
-
-
-_JUDGED = (
-    *("projection", "covariances", "K", "numbers a parameter", "fitted", "held-out"),
-    *("AUROC, all", "AUROC, matched pairs", "FPR", "TPR"),
-)
-_SINGLE = (
-    *("data", "covariances", "K", "rows", "median difference, nats", "standard deviation, nats"),
-    *("median relative", "over 1e-3 relative", "same verdicts", "scikit-learn in float32"),
-)
 
 
 def report(results: dict[str, Any]) -> str:
     """The tables in Markdown."""
     parts = ["# Density of few photographs", results["about"]]
-    single = [("every patch put first", row) for row in results["many_rows"]]
-    for extractor in ("trained", "untrained"):
+    single = results["many_rows"]
+    for extractor in EXTRACTORS:
         rows = [row for row in results["rows"] if row["extractor"] == extractor]
-        best = max((row for row in rows if not row["pca"]), key=lambda row: row["heldout"])
-        cells = [
-            (
-                row["pca"] or "none",
-                f"**{row['covariances']}**" if row is best else row["covariances"],
-                row["components"],
-                f"{row['rows_per_parameter']:.2g}",
-                *(f"{row[key]:.1f}" for key in ("fitted", "heldout")),
-                *(cell(row[key]) for key in ("all", "matched pairs")),
-                *(f"{rate:.3f}" for rate in row["rates"]),
-            )
-            for row in rows
+        single = single + rows * (extractor == "trained")
+        best = max(_whole(rows, extractor), key=lambda row: row["held-out"])
+        parts += [
+            f"## {extractor.capitalize()} extractor",
+            table(rows, *JUDGED),
+            "Of the mixtures of all numbers the held-out likelihood chooses "
+            f"{best['covariances']}, K = {best['K']}.",
         ]
-        parts += [f"## {extractor.capitalize()} extractor", table(_JUDGED, cells)]
-        if extractor == "trained":
-            single += [(f"photographs, projection {row['pca'] or 'none'}", row) for row in rows]
-    forms = {"median_difference": ".2g", "deviation_of_log_density": ".3g"}
-    forms |= {"median_relative": ".1e", "rows_over_1e-3": ".2%", "same_verdicts": ".2%"}
-    lines = [
-        (
-            *(data, row["covariances"], row["components"], row["rows"]),
-            *(format(row["float32"][key], form) for key, form in forms.items()),
-            row["float32"]["scikit_learn"],
-        )
-        for data, row in single
-    ]
     parts += [
-        "Bold: what the held-out likelihood chooses among the mixtures of all 528 numbers. Behind "
-        "different projections the likelihoods are of different numbers and cannot be compared.",
         "## Float32 against float64",
-        "The same fit from the same start in both precisions, then log-densities of the held-out "
-        "and the test images (first rows: of held-out photographs).",
-        table(_SINGLE, lines),
+        table(single, *("projection", "covariances", "K", "rows"), *list(single[0])[4:]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
+def _whole(rows: list[dict[str, Any]], extractor: str) -> list[dict[str, Any]]:
+    return [r for r in rows if r["extractor"] == extractor and r["projection"] == "none"]
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """AUROC over held-out likelihood, of the mixtures of all numbers, for both extractors."""
-    with mpl.rc_context({"font.size": 9, "figure.dpi": 120}):
+    with mpl.rc_context({**STYLE, "text.parse_math": True}):  # of the logarithmic axis
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
-        for panel, extractor in zip(panels, ("trained", "untrained"), strict=True):
-            shown = [r for r in rows if r["extractor"] == extractor and not r["pca"]]
-            best = max(row["heldout"] for row in shown)
-            kinds = dict.fromkeys(r["covariances"].split()[0] for r in shown)
-            for marker, kind in zip("osD^v*", kinds, strict=False):
-                of_kind = [r for r in shown if r["covariances"].split()[0] == kind]
+        for panel, extractor in zip(panels, EXTRACTORS, strict=True):
+            drawn = _whole(rows, extractor)
+            best = max(row["held-out"] for row in drawn)
+            kinds = dict.fromkeys(row["covariances"].split()[0] for row in drawn)
+            for marker, colour, kind in zip("osD^v*", COLOURS, kinds, strict=False):
+                of_kind = [row for row in drawn if row["covariances"].split()[0] == kind]
                 # Likelihoods fall without bound; on a logarithm of the loss they stay in sight.
-                loss = [best - r["heldout"] + 1 for r in of_kind]
-                values = [r["all"]["value"] for r in of_kind]
-                panel.plot(loss, values, marker, label=kind, alpha=0.8)
-            panel.axhline(0.5, color="0.6", linewidth=1)
+                loss = [best - row["held-out"] + 1 for row in of_kind]
+                values = [row["AUROC, all"]["value"] for row in of_kind]
+                panel.plot(loss, values, marker, color=colour, label=kind)
             label = "held-out log-likelihood below the best, nats + 1"
             panel.set(xscale="log", xlabel=label, title=f"{extractor} extractor")
             panel.invert_xaxis()
             panel.grid(alpha=0.3)
         panels[0].set_ylabel("AUROC, unseen cameras against generated")
-        panels[1].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-        figure.savefig(path)
+        finish(panels[1])
+        save(figure, path)
 
 
-def main() -> None:
-    """Parses the command line, computes and writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--tiny", action="store_true", help="after real_photos.py --tiny")
-    args = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    _log.setLevel(logging.INFO)
-    data, work = args.data.resolve(), args.work.resolve()
+def experiment(data: Path, work: Path, tiny: bool) -> None:
+    """Computes and writes everything."""
     if not (work / "pretext_trained").is_dir():
-        sys.exit(f"error: {work}: no pretext_trained; run real_photos.py first")
-    plan = make_plan(data, args.tiny)
+        raise UserError(f"{work}: no pretext_trained; run real_photos.py first")
+    plan = make_plan(data, tiny)
     files = lay_out(plan, data, work, CONDITION)
-    comparison = Comparison(plan.test, files["test"], plan.binary, files["labelled"])
+    comparison = Comparison(plan, files)
     folder = work / "few_photos"
     folder.mkdir(exist_ok=True)
-    of = {name: features(plan, files["test"], work, name) for name in ("trained", "untrained")}
+    of = {name: features(plan, files["test"], work, name) for name in EXTRACTORS}
     rows: list[dict[str, Any]] = []
     with jax.enable_x64(True):
         for extractor, its in of.items():
             for pca in (0, *PROJECTIONS):
                 if pca < min(its["fit"].shape):
-                    rows += judge(folder, extractor, pca, its, comparison)
-        many = many_rows(of["trained"])
-    its = of["trained"]
-    photos = [item for item in plan.test if item.label == 0]
+                    candidates = (PROJECTED if pca else WHOLE)[: 2 if tiny else None]
+                    rows += judge(folder, extractor, pca, its, comparison, candidates)
+        many = many_rows(of["trained"], MANY[: 2 if tiny else None])
+    fitted, held = (len(of["trained"][part]) for part in ("fit", "held"))
     about = (
-        f"jax {jax.__version__}, {jax.devices()[0].device_kind}. Features of the extractors of "
-        f"real_photos.py, equalised files. Fitted to {len(its['fit'])} windows of "
-        f"{len(set(its['cameras'].tolist()))} cameras (for the held-out likelihood, in nats a "
-        f"window, to three quarters of them); threshold for {FALSE_POSITIVES:.0%} false positives "
-        f"from {len(its['held'])} windows of other cameras; tested on {len(photos)} photographs "
-        f"of {len({item.kind for item in photos})} cameras again unseen and "
-        f"{len(plan.test) - len(photos)} generated windows. AUROC with 95 % intervals over cameras "
-        "and source images; FPR and TPR at the threshold. The test images chose nothing."
+        f"jax {jax.__version__}, {jax.devices()[0].device_kind}. Fitted to {fitted} windows of "
+        f"{len(set(of['trained']['cameras'].tolist()))} cameras; threshold from {held} windows of "
+        f"others; tested on {sum(item.label == 0 for item in plan.test)} photographs of "
+        f"{len({item.kind for item in plan.test if item.label == 0})} cameras again unseen and "
+        f"{sum(item.label for item in plan.test)} generated windows. How: experiments/README.md."
     )
     results = {"about": about, "rows": rows, "many_rows": many}
     write_json(folder / "results.json", results)
@@ -349,4 +314,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(__doc__, experiment)

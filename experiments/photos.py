@@ -1,24 +1,30 @@
-"""Which photographs and generated images serve for what, and where their files are put.
+"""What both experiments start with: which images serve for what, and where their files are put.
 
 Photographs are divided by camera model, generated images by generator and, within a generator, by
 source image: no camera and no source image is on both sides.
 """
 
+import argparse
 import csv
 import itertools
+import logging
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from data_pipelines.errors import UserError
 from data_pipelines.images import decode_image
 from data_pipelines.perturbations import CHROMA_SUBSAMPLING
 from data_pipelines.photo_sources import file_groups
 from data_pipelines.splits import split_groups
+
+log = logging.getLogger("experiment")
 
 CONDITIONS = ("original", "equalised")
 EQUAL_QUALITY = 90  # JPEG quality of both classes in the equalised condition
@@ -32,6 +38,28 @@ UNSEEN_GENERATORS = (
     *("gpt4o", "biggan_clip", "flux1", "hidream", "sd35", "stable_image_ultra"),
     *("api_misc/luma_photon", "api_misc/ideogram_v3", "api_misc/recraft_v3", "api_misc/dalle2"),
 )
+
+
+def start(doc: str, experiment: Callable[[Path, Path, bool], None]) -> None:
+    """Parses the command line and runs an experiment; what the user must change ends it.
+
+    Args:
+        doc: of the script.
+        experiment: gets the data's and the work's directory and whether only to check the script.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--tiny", action="store_true", help="only check that the script runs")
+    args = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
+    try:
+        experiment(args.data.resolve(), args.work.resolve(), args.tiny)
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 @dataclass(frozen=True)
@@ -121,25 +149,13 @@ def _independent(photos: Sequence[Item], data: Path, limit: int) -> list[Item]:
     groups = file_groups([data / item.path for item in photos])
     first = dict(reversed(list(zip(groups, photos, strict=True))))
     by_source = {item.source: item for item in first.values()}
-    turns: dict[str, int] = defaultdict(int)
-    ranked = []
-    for order, item in enumerate(by_source.values()):
-        ranked.append((turns[item.kind], order, item))
-        turns[item.kind] += 1
-    return [item for _, _, item in sorted(ranked, key=lambda x: x[:2])[:limit]]
+    turns: dict[str, itertools.count[int]] = defaultdict(itertools.count)
+    order = {source: next(turns[item.kind]) for source, item in by_source.items()}
+    return sorted(by_source.values(), key=lambda item: order[item.source])[:limit]
 
 
-def place(item: Item, data: Path, folder: Path, condition: str, *, keep_exif: bool) -> Path:
-    """Puts a file of one condition below a folder, unless it is there; returns its path.
-
-    Args:
-        item: what to put there.
-        data: where its file is.
-        folder: gets KIND/FILE.
-        condition: `original`: a link to the file as it is; `equalised`: decoded and written as
-            JPEG of one quality and chroma subsampling, whatever it was before.
-        keep_exif: of a re-encoded file; without, it holds no metadata at all.
-    """
+def _place(item: Item, data: Path, folder: Path, condition: str, keep_exif: bool) -> Path:
+    """Puts a file below a folder, as KIND/FILE, unless it is there; returns its path."""
     source = (data / item.path).resolve()
     target = folder / re.sub(r"[^\w.-]+", "_", item.kind) / source.name
     if condition == "equalised":
@@ -163,21 +179,16 @@ def place(item: Item, data: Path, folder: Path, condition: str, *, keep_exif: bo
 def lay_out(plan: Plan, data: Path, work: Path, condition: str) -> dict[str, list[Path]]:
     """Puts all files of a condition below WORK, in the layout that the commands read.
 
+    `original` are links to the files as they are; `equalised` ones are decoded and written as JPEG
+    of one quality and chroma subsampling, and only photographs to learn tags from keep their EXIF.
+
     Returns:
         The files for binary training and for the test, in the plan's order.
     """
     for item in plan.pretext:
-        place(item, data, work / f"photos_{condition}", condition, keep_exif=True)
-    return {
-        use: [
-            place(
-                item,
-                data,
-                work / f"{use}_{condition}" / ("0_real", "1_fake")[item.label],
-                condition,
-                keep_exif=False,
-            )
-            for item in items
-        ]
-        for use, items in (("labelled", plan.binary), ("test", plan.test))
-    }
+        _place(item, data, work / f"photos_{condition}", condition, True)
+    files: dict[str, list[Path]] = {}
+    for use, items in (("labelled", plan.binary), ("test", plan.test)):
+        folders = [work / f"{use}_{condition}" / name for name in ("0_real", "1_fake")]
+        files[use] = [_place(i, data, folders[i.label], condition, False) for i in items]
+    return files

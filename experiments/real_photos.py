@@ -9,11 +9,7 @@ Started again, it continues: commands that finished say so. `--tiny` checks the 
 few images and a narrow network, whose numbers mean nothing.
 """
 
-import argparse
-import csv
-import dataclasses
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,12 +18,21 @@ from typing import Any
 
 import jax
 import numpy as np
-from comparison import CALIPER, FEWEST_SOURCES, PARTS, Comparison, cell, rates, table
-from photos import CONDITIONS, EQUAL_QUALITY, SEED, UNSEEN_GENERATORS, Plan, lay_out, make_plan
+from comparison import PARTS, Comparison, table
+from photos import (
+    CONDITIONS,
+    SEED,
+    Plan,
+    lay_out,
+    log,
+    make_plan,
+    start,
+)
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_json, write_text
 from data_pipelines.records import open_records
+from exif_jax.evaluation.evaluate import MEAN, read_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 # Detector: its stage, the pretext extractor it uses, the condition of the images it is made from.
@@ -40,9 +45,6 @@ DETECTORS = {
         ("binary", "trained", "original"),
     )
 }
-_log = logging.getLogger("real_photos")
-
-
 # Stage -> what decides its results; all else is as in configs/.
 _GRADIENT = {"batch_size": 16, "data.patches": 4, "optimizer.learning_rate": 3e-4, "log_every": 5}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -64,14 +66,14 @@ def run(work: Path, name: str, *words: object) -> None:
     Raises:
         UserError: it failed.
     """
-    _log.info("%s ...", name)
-    log = work / "logs" / f"{name}.log"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("a") as out:
+    log.info("%s ...", name)
+    output = work / "logs" / f"{name}.log"
+    output.parent.mkdir(exist_ok=True)
+    with output.open("a") as out:
         done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, stdout=out, stderr=out)
     if done.returncode:
-        tail = log.read_text(errors="replace")[-3000:]
-        raise UserError(f"{name} ended with status {done.returncode}; the end of {log}:\n{tail}")
+        tail = output.read_text(errors="replace")[-3000:]
+        raise UserError(f"{name} ended with status {done.returncode}; the end of {output}:\n{tail}")
 
 
 def make_runs(work: Path, settings: dict[str, dict[str, Any]]) -> None:
@@ -104,77 +106,66 @@ def make_runs(work: Path, settings: dict[str, dict[str, Any]]) -> None:
         out = work / f"evaluation_{condition}"
         # What was learnt from the original files is also asked about equalised ones.
         tested = [n for n in DETECTORS if n.endswith(condition) or n == "binary_trained_original"]
-        if not (out / "results.json").exists():
-            run(
-                work,
-                out.name,
-                *("eval.py", "--config=configs/evaluation.py", "--config.perturbations=none"),
-                f"--config.detectors={','.join(str(work / n / 'detector') for n in tested)}",
-                f"--config.data.images={work / f'test_{condition}'}",
-                f"--workdir={out}",
-            )
+        run(
+            work,
+            out.name,
+            *("eval.py", "--config=configs/evaluation.py", "--config.perturbations=none"),
+            f"--config.detectors={','.join(str(work / n / 'detector') for n in tested)}",
+            f"--config.data.images={work / f'test_{condition}'}",
+            f"--workdir={out}",
+        )
 
 
-def pretext_rows(work: Path) -> list[tuple[str, ...]]:
+def pretext_rows(work: Path) -> list[dict[str, Any]]:
     """Validation of every tag, unseen cameras: chance, untrained, trained.
 
     Chance is what naming one class always gives: where the held-out photos have one class only (no
     unseen camera has a known model), there is nothing to measure.
     """
-    validation: dict[str, list[dict[str, float]]] = {}
+    last: dict[str, dict[str, Any]] = {}
     for name in ("untrained", "trained"):
         lines = (work / f"pretext_{name}" / "metrics.jsonl").read_text().splitlines()
-        validation[name] = [x for x in map(json.loads, lines) if x["split"] == "validation"]
-    records = open_records(work / "records_original")
-    source = records.source("validation")
-    labels = np.stack([records.decode(source[i])["targets"] for i in range(len(source))])
-    rows = []
-    for target, column in zip(records.targets, labels.T, strict=True):
+        *_, last[name] = (x for x in map(json.loads, lines) if x["split"] == "validation")
+    records, rows = open_records(work / "records_original"), []
+    for target, column in zip(records.targets, records.labels("validation").T, strict=True):
         ranked = target.kind == "ranked"
         metric = "concordance" if ranked else "balanced_accuracy"
         key = f"{metric}/{target.name}"
-        values = [line[key] for line in validation["trained"] if key in line]
-        if not values:
+        if key not in last["trained"]:
             continue
         present = len(np.unique(column[np.isfinite(column)]))
-        chance = 0.5 if ranked else 1 / present if present > 1 else float("nan")
-        count = validation["trained"][-1][f"count/{target.name}"]
-        untrained = validation["untrained"][-1].get(key, float("nan"))
-        numbers = (chance, untrained, values[-1], max(values))
-        shown = (f"{x:.3f}".replace("nan", "n/a") for x in numbers)
-        rows.append((target.name, metric.replace("_", " "), f"{count:.0f}", *shown))
+        rows.append(
+            {
+                **{"tag": target.name, "metric": metric.replace("_", " ")},
+                "n": last["trained"][f"count/{target.name}"],
+                "chance": 0.5 if ranked else 1 / present if present > 1 else None,
+                **{name: line.get(key) for name, line in last.items()},
+            }
+        )
     return rows
-
-
-def read_scores(work: Path, condition: str, files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Detector -> scores of the test files, from the table that eval.py wrote."""
-    by_path: dict[str, dict[str, float]] = {}
-    with (work / f"evaluation_{condition}" / "scores.csv").open(newline="") as file:
-        for line in csv.DictReader(file):
-            by_path.setdefault(line["detector"], {})[line["path"]] = float(line["score"])
-    return {name: np.array([of[str(path)] for path in files]) for name, of in by_path.items()}
 
 
 def compare(work: Path, condition: str, comparison: Comparison, files: Sequence[Path]) -> Any:
     """All numbers of one condition: every detector, every cue, and the differences that matter."""
-    scores = read_scores(work, condition, files)
+    evaluation, scores = work / f"evaluation_{condition}", {}
+    for (name, _), by_set in read_scores(evaluation / "scores.csv").items():
+        of = {path: x for s in by_set.values() for path, x in zip(s.paths, s.scores, strict=True)}
+        scores[name] = np.array([of[str(path)] for path in files])
     areas = {f"cue: {cue}": comparison.areas(x) for cue, x in comparison.trivial.items()}
     areas |= {name: comparison.areas(x) for name, x in scores.items()}
-    decisions = {}
-    for row in read_json(work / f"evaluation_{condition}" / "results.json"):
+    decisions = []
+    for row in read_json(evaluation / "results.json"):
         name, threshold = row["detector"], row["threshold"]
-        fpr, tpr = rates(scores[name], comparison.labels, threshold)
-        decisions[name] = {
-            **{key: row[key] for key in ("threshold", "accuracy", "tpr_at_fpr_5pct")},
-            **{"false_positive_rate": fpr, "true_positive_rate": tpr},
-        }
+        if row["test_set"] != MEAN:
+            shown = {key: row[key] for key in ("detector", "threshold", "accuracy")}
+            shown["TPR at 5 % FPR"] = row["tpr_at_fpr_5pct"]
+            decisions.append(shown | comparison.rates(scores[name], threshold))
     names = ("one_class", "binary")
     pairs = [(f"{n}_trained_{condition}", f"{n}_untrained_{condition}") for n in names]
     pairs += [(name, "cue: residual") for name in scores]
     return {
         "condition": condition,
         "sizes": comparison.sizes,
-        "training_auroc": comparison.training_auroc,
         "auroc": {name: comparison.summary(values) for name, values in areas.items()},
         "decisions": decisions,
         "differences": {
@@ -185,63 +176,33 @@ def compare(work: Path, condition: str, comparison: Comparison, files: Sequence[
     }
 
 
-def counts(plan: Plan) -> list[tuple[object, ...]]:
+def counts(plan: Plan) -> list[dict[str, Any]]:
     """Sizes of every part of the plan."""
-    rows: list[tuple[object, ...]] = []
-    for use, items in dataclasses.asdict(plan).items():
+    rows = []
+    for use, items in vars(plan).items():
         for label, name in enumerate(("photographs", "generated")):
-            chosen = [item for item in items if item["label"] == label]
-            distinct = (len({item[key] for item in chosen}) for key in ("source", "kind"))
-            if chosen:
-                rows.append((f"{use} {name}", len(chosen), *distinct))
+            if chosen := [item for item in items if item.label == label]:
+                row = {"images": f"{use} {name}", "windows": len(chosen)}
+                row["source images"] = len({item.source for item in chosen})
+                row["camera models or generators"] = len({item.kind for item in chosen})
+                rows.append(row)
     return rows
 
 
 def condition_text(part: dict[str, Any]) -> list[str]:
     """The tables of one condition."""
     areas, sizes = part["auroc"], part["sizes"]
-    about = "; ".join(
-        f"{key}: {sizes[key]['generated']} generated windows of {sizes[key]['sources']} source "
-        f"images, {sizes[key]['photographs']} photographs, {sizes[key]['pairs']} pairs"
-        for key in PARTS
-    )
-    keys = ("threshold", "false_positive_rate", "true_positive_rate", "accuracy", "tpr_at_fpr_5pct")
-    decisions = [
-        (name, *(f"{row[key]:.3f}" for key in keys)) for name, row in part["decisions"].items()
-    ]
-    shown = [name for name in areas if name not in ("cue: file size", "cue: brightness")]
-    kinds = [
-        (
-            *(kind, sizes[kind]["generated"], sizes[kind]["sources"]),
-            "no" if kind in UNSEEN_GENERATORS else "other images of it",
-            *(cell(areas[name][kind]) for name in shown),
-        )
-        for kind in areas["cue: residual"]
-        if kind not in PARTS
-    ]
     return [
         f"## Detection, {part['condition']} files",
-        f"AUROC with 95 % intervals. {about}.",
+        table([{"part": key, **sizes[key]} for key in PARTS]),
+        "AUROC with 95 % intervals; of single generators in results.json.",
+        table([{"score": name, **values} for name, values in areas.items()], "score", *PARTS),
+        table(part["decisions"]),
         table(
-            ("score", *PARTS),
-            [(name, *(cell(values[key]) for key in PARTS)) for name, values in areas.items()],
+            [{"difference of AUROC": n, **values} for n, values in part["differences"].items()],
+            "difference of AUROC",
+            *PARTS,
         ),
-        f"The sign of a trivial score comes from the training images (AUROC of the residual there: "
-        f"{part['training_auroc']:.3f}); on perfectly matched pairs the residual would have 0.5.",
-        table(
-            ("detector", "threshold", "FPR", "TPR", "accuracy", "TPR at 5 % FPR"),
-            decisions,
-        ),
-        "In the last column the threshold is chosen on the test photographs themselves; how each "
-        "threshold and mixture was chosen is in the run's detector/detector.json.",
-        table(
-            ("difference of AUROC", *PARTS),
-            [
-                (name, *(cell(values[key], "+") for key in PARTS))
-                for name, values in part["differences"].items()
-            ],
-        ),
-        table(("generator", "n", "sources", "binary training", *shown), kinds),
     ]
 
 
@@ -253,44 +214,22 @@ def report(results: dict[str, Any]) -> str:
         "# Real photographs",
         *[warning] * (settings == TINY),
         f"Machine: {results['machine']}. Settings: {json.dumps(settings)}.",
-        "Photographs are divided by camera model, generated images by generator and source image. "
-        "The pretext is trained once, on the original files; everything after it is made and "
-        "tested separately in two conditions. *original*: files as published (photographs JPEG, "
-        "most generated images PNG), so format alone can give the class away. *equalised*: both "
-        f"classes decoded and written as JPEG of quality {EQUAL_QUALITY}, 4:2:0, 256x256. "
-        "Intervals: bootstrap over whole cameras of the photographs and whole source images of "
-        f"the generated windows; none is given under {FEWEST_SOURCES} source images. *Matched* "
-        f"pairs differ by less than {CALIPER} standard deviations in the trivial score, the "
-        "log-variance of a fixed high-pass residual. *untrained*: the same network with its "
-        "random initial weights as extractor or teacher; the last word of a name is the condition "
-        "that a detector learnt from. Cameras held out from the pretext set the one-class "
-        "thresholds (5 % false positives wanted).",
-        table(
-            ("images", "windows", "source images", "camera models or generators"),
-            results["counts"],
-        ),
+        "How the parts were made and what the words mean: experiments/README.md.",
+        table(results["counts"]),
         "## Pretext: tags of photographs from unseen cameras",
-        "Concordance: fraction of comparable pairs of photos ranked right, chance 0.5. Balanced "
-        "accuracy: mean recall of the classes present; chance is what naming one of them always "
-        "gives, and a tag with one class among these photos says nothing (n/a). `best` is the "
-        "highest value over the checkpoints, chosen on the same photos, so too good. `n` counts "
-        "pairs or photos; pairs share photos and photos cameras, so it overstates the evidence.",
-        table(
-            ("tag", "metric", "n", "chance", "untrained", "trained, last", "trained, best"),
-            results["pretext"],
-        ),
+        table(results["pretext"]),
         *(text for part in results["conditions"] for text in condition_text(part)),
-        f"Of the test photographs {results['beside']} were published beside training ones. What "
-        "these numbers cannot say is in experiments/README.md.",
+        f"Of the test photographs {results['beside']} were published beside training ones.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def experiment(data: Path, work: Path, settings: dict[str, dict[str, Any]]) -> None:
+def experiment(data: Path, work: Path, tiny: bool) -> None:
     """Runs everything and writes the results."""
+    settings = TINY if tiny else SETTINGS
     work.mkdir(parents=True, exist_ok=True)
-    plan = make_plan(data, settings is TINY)
-    _log.info("laying out the files ...")
+    plan = make_plan(data, tiny)
+    log.info("laying out the files ...")
     files = {condition: lay_out(plan, data, work, condition) for condition in CONDITIONS}
     make_runs(work, settings)
     repositories = {item.repository for item in plan.pretext}
@@ -301,36 +240,14 @@ def experiment(data: Path, work: Path, settings: dict[str, dict[str, Any]]) -> N
         "beside": sum(i.label == 0 and i.repository in repositories for i in plan.test),
         "pretext": pretext_rows(work),
         "conditions": [
-            compare(
-                work,
-                condition,
-                Comparison(plan.test, of["test"], plan.binary, of["labelled"]),
-                of["test"],
-            )
+            compare(work, condition, Comparison(plan, of), of["test"])
             for condition, of in files.items()
         ],
     }
     write_json(work / "results.json", results)
     write_text(work / "results.md", report(results))
-    _log.info("%s is written", work / "results.md")
-
-
-def main() -> None:
-    """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--tiny", action="store_true", help="only check that the script runs")
-    args = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    _log.setLevel(logging.INFO)
-    try:
-        experiment(args.data.resolve(), args.work.resolve(), TINY if args.tiny else SETTINGS)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    log.info("%s is written", work / "results.md")
 
 
 if __name__ == "__main__":
-    main()
+    start(__doc__, experiment)

@@ -11,10 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TITLES = {
     "speed.py": {"Network"},
-    "gmm.py": {"Peak memory", "Streamed", "EM iteration", "Rates", "Whole fit", "Scoring"},
+    "gmm.py": {"Peak memory", "Streamed", "EM iteration", "Whole fit", "Scoring"},
     # The other sections run the whole command many times, longer than a test should.
-    "prepare.py --only functions windows reading": {
-        "One photo, by function",
+    "prepare.py --only windows reading": {
         "A window in different encodings",
         "Reading the records",
     },
@@ -25,7 +24,7 @@ TITLES = {
 def test_a_quick_run_reports_everything(command: str, tmp_path: Path) -> None:
     script, *options = command.split()
     if script == "prepare.py":  # without the real photos that may be here
-        options += ["--photos", str(tmp_path / "none"), "--small", str(tmp_path / "none")]
+        options += ["--data", str(tmp_path / "none")]
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / script, "--quick", "--out", tmp_path, *options],
         env=os.environ
