@@ -148,11 +148,7 @@ def class_index(value: str, target: Target) -> int | None:
 
 
 def encode_values(values: Sequence[Value] | np.ndarray, target: Target) -> np.ndarray:
-    """Encodes the values of n photos for training.
-
-    Args:
-        values: of the tag, one a photo; NaN or an empty text is missing.
-        target: what they become.
+    """Encodes the values of n photos for training; NaN or an empty text is missing.
 
     Returns:
         float32 [n]: the number itself, or the index of the class; NaN where it is missing.
