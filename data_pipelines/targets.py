@@ -161,10 +161,7 @@ def encode_values(values: Sequence[Value] | np.ndarray, target: Target) -> np.nd
 
 def targets_to_json(targets: Sequence[Target]) -> list[dict[str, Any]]:
     """Returns the targets as plain lists and dicts, for a JSON file."""
-    return [
-        {"name": target.name, "kind": target.kind, "classes": list(target.classes)}
-        for target in targets
-    ]
+    return [{**vars(target), "classes": list(target.classes)} for target in targets]
 
 
 def targets_from_json(obj: object) -> tuple[Target, ...]:
