@@ -56,12 +56,7 @@ def burst_groups(
 def linked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Labels items so that two have the same label if they share a value, directly or by others.
 
-    Args:
-        first: int [n], at least 0.
-        second: int [n], any values.
-
-    Returns:
-        int [n], labels from 0.
+    Both columns are int [n], the first at least 0; so are the labels, from 0.
     """
     nodes = first, _numbered(second) + first.max() + 1
     size = int(nodes[1].max()) + 1

@@ -83,31 +83,24 @@ _MODEL_PREFIXES: Final[dict[str, tuple[str, ...]]] = {
 def clean_text(value: object, *, max_length: int | None = None) -> str | None:
     """Returns printable text without padding, or None where there is none.
 
-    Args:
-        value: what EXIF held: `str`, or `bytes` (read as UTF-8, else Latin-1); anything else is no
-            text.
-        max_length: text is cut there. None: text longer than a name is none.
+    Bytes are read as UTF-8, else Latin-1. Text is cut at `max_length`; without it, text that is
+    longer than a name is none.
     """
-    if isinstance(value, str | bytes):
-        value = value[:_MAX_RAW_LENGTH]
     if isinstance(value, bytes):
-        value = _decode(value)
+        data = value[:_MAX_RAW_LENGTH]
+        try:
+            value = data.decode("utf-8")
+        except UnicodeDecodeError:
+            value = data.decode("latin-1")
     if not isinstance(value, str):
         return None
-    value = value.split("\0", 1)[0]
+    value = value[:_MAX_RAW_LENGTH].split("\0", 1)[0]
     if max_length is not None:
         value = value[:max_length]
     text = " ".join("".join(c if c.isprintable() else " " for c in value).split())
     if len(text) > (max_length or MAX_TEXT_LENGTH) or not any(c.isalnum() for c in text):
         return None
     return text
-
-
-def _decode(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
 
 
 def _starts_with_words(text: str, words: str) -> bool:
@@ -131,12 +124,7 @@ def normalise_make(value: object) -> str | None:
 
 
 def normalise_model(value: object, make: object) -> str | None:
-    """Returns "Maker Model" with the maker named once; the model alone if the maker is unknown.
-
-    Args:
-        value: the model as written.
-        make: the maker as written.
-    """
+    """Returns "Maker Model" with the maker named once; the model alone if the maker is unknown."""
     model = clean_text(value)
     if model is None:
         return None

@@ -135,12 +135,9 @@ def check_size(data: bytes, max_bytes: int) -> None:
 def open_image(
     source: Path | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Opens an image by its header, without decoding pixels; no file stays open.
+    """Opens an image, a file or its bytes, by its header alone; no file stays open.
 
-    Args:
-        source: a file, or its bytes.
-        max_bytes: largest allowed size of the file.
-        max_pixels: largest allowed width x height. Pillow itself refuses more than 178 million.
+    Whatever limit is given, Pillow itself refuses more than 178 million pixels.
 
     Raises:
         ImageError: the file cannot be read, is no image of a known format, or is too large; or it
@@ -185,7 +182,7 @@ def can_be_cropped(image: Image.Image) -> bool:
 
 
 def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> np.ndarray:
-    """Decodes an opened image, or a part of one.
+    """Decodes an opened image, or a part of one, to uint8 [H, W, 3].
 
     RGB pixels are returned exactly as decoded. Grey is repeated over the channels, 16-bit values
     are scaled to 8 bits, palettes looked up, CMYK and the like converted by Pillow's plain
@@ -197,9 +194,6 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
         image: from `open_image`.
         box: left, upper, right and lower edge of the part; only of images that `can_be_cropped`. It
             saves copying the rest.
-
-    Returns:
-        uint8 [H, W, 3].
 
     Raises:
         ImageError: "undecodable" or "unsupported_pixels".

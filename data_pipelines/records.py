@@ -50,6 +50,11 @@ DESCRIPTION: Final = (
     "extractor learns from. Empty text and NaN: the photo lacks the tag."
 )
 
+_NUMBERS: Final = {
+    **dict.fromkeys(("photo", "group"), np.int64),
+    **dict.fromkeys(("x", "y", "width", "height"), np.int32),
+}
+
 Record = dict[str, Any]
 Encoder = Callable[[Any], np.ndarray]
 """Values of n photos, as in `Columns.values` -> float32 [n], NaN where nothing is learned."""
@@ -71,17 +76,10 @@ def record_features() -> tfds.features.FeaturesDict:
             # Each record's file says itself what it is; readers go by that.
             "image": tfds.features.Image(shape=(WINDOW, WINDOW, 3)),
             "tags": {tag.name: tag.feature() for tag in TAGS},
-            "photo": np.int64,
-            "group": np.int64,
             "path": tfds.features.Text(),
-            **dict.fromkeys(("x", "y", "width", "height"), np.int32),
+            **_NUMBERS,
         }
     )
-
-
-def tags_for_record(values: Mapping[str, Value]) -> dict[str, Value]:
-    """Returns a value for every tag, with the record's marks for missing ones."""
-    return {tag.name: values.get(tag.name, tag.missing) for tag in TAGS}
 
 
 def shard_path(directory: os.PathLike[str], split: str, index: int, num_shards: int) -> epath.Path:
@@ -113,19 +111,16 @@ def _columns(rows: Iterable[Record]) -> Columns:
             column.append(row[name])
         for name, column in values.items():
             column.append(row["tags"][name])
-    types = {"path": object, "photo": np.int64, "group": np.int64, "x": np.int32, "y": np.int32}
     return Columns(
-        **{name: np.array(column, types[name]) for name, column in columns.items()},
+        **{name: np.array(column, _NUMBERS.get(name, object)) for name, column in columns.items()},
         values={tag.name: np.array(values[tag.name], tag.dtype) for tag in TAGS},
     )
 
 
 def write_shard(path: Path, records: Iterable[Record]) -> tuple[int, Columns]:
-    """Writes a shard, one record at a time.
+    """Writes a shard into a local file, one record at a time.
 
-    Args:
-        path: a local file.
-        records: in the form of `record_features`, images as the bytes of their files.
+    Records have the form of `record_features`, images as the bytes of their files.
 
     Returns:
         The bytes of the records, and what they say without their images.
@@ -299,9 +294,6 @@ class _Source:
         return parse_record(self._files[index])
 
 
-_PLAIN_FIELDS: Final = ("photo", "group", "x", "y", "width", "height")
-
-
 def parse_record(data: bytes) -> Record:
     """Reads a serialised record: the image as bytes, texts and numbers as Python's.
 
@@ -312,7 +304,7 @@ def parse_record(data: bytes) -> Record:
         "image": fields["image"].bytes_list.value[0],
         "tags": {tag.name: tag.from_example(fields[f"tags/{tag.name}"]) for tag in TAGS},
         "path": fields["path"].bytes_list.value[0].decode(),
-        **{name: fields[name].int64_list.value[0] for name in _PLAIN_FIELDS},
+        **{name: fields[name].int64_list.value[0] for name in _NUMBERS},
     }
 
 

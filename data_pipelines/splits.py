@@ -7,17 +7,14 @@ import numpy as np
 
 
 def split_groups(groups: Sequence[Hashable], fraction: float, seed: int) -> list[bool]:
-    """Chooses whole groups at random until about a fraction of the items is chosen.
+    """Chooses whole groups at random until about a fraction, in 0..1, of the items is chosen.
 
-    Args:
-        groups: group of every item.
-        fraction: of the items to choose, in 0..1.
-        seed: the same groups, fraction and seed give the same choice.
+    The same groups, fraction and seed give the same choice.
 
     Returns:
-        For every item whether it is chosen. The fraction is met as nearly as the groups, taken in
-        random order, allow; strictly between 0 and 1, of two or more groups neither side is empty:
-        then the smallest group stands alone on the side that would be.
+        For every item, whose group is given, whether it is chosen. The fraction is met as nearly as
+        the groups, taken in random order, allow; strictly between 0 and 1, of two or more groups
+        neither side is empty: then the smallest group stands alone on the side that would be.
     """
     sizes = Counter(groups)
     names = sorted(sizes, key=str)

@@ -148,11 +148,7 @@ def class_index(value: str, target: Target) -> int | None:
 
 
 def encode_values(values: Sequence[Value] | np.ndarray, target: Target) -> np.ndarray:
-    """Encodes the values of n photos for training.
-
-    Args:
-        values: of the tag, one a photo; NaN or an empty text is missing.
-        target: what they become.
+    """Encodes the values of n photos for training; NaN or an empty text is missing.
 
     Returns:
         float32 [n]: the number itself, or the index of the class; NaN where it is missing.
@@ -165,10 +161,7 @@ def encode_values(values: Sequence[Value] | np.ndarray, target: Target) -> np.nd
 
 def targets_to_json(targets: Sequence[Target]) -> list[dict[str, Any]]:
     """Returns the targets as plain lists and dicts, for a JSON file."""
-    return [
-        {"name": target.name, "kind": target.kind, "classes": list(target.classes)}
-        for target in targets
-    ]
+    return [{**vars(target), "classes": list(target.classes)} for target in targets]
 
 
 def targets_from_json(obj: object) -> tuple[Target, ...]:

@@ -104,10 +104,8 @@ class CatalogueBuilder:
         **numbers: int,
     ) -> None:
         """Adds a photo; see `Catalogue` for the arguments, `numbers` are its other columns."""
-        for name, number in {
-            **numbers,
-            "seconds": math.nan if seconds is None else seconds,
-        }.items():
+        self._columns["seconds"].append(math.nan if seconds is None else seconds)
+        for name, number in numbers.items():
             self._columns[name].append(number)
         self._cameras.append(camera)
         for name, column in self._values.items():
@@ -131,9 +129,7 @@ class CatalogueBuilder:
             **columns,
             values={name: column.build() for name, column in self._values.items()},
             cameras=self._cameras.words,
-            words={
-                n: column.words for n, column in self._values.items() if isinstance(column, Texts)
-            },
+            words={n: c.words for n, c in self._values.items() if isinstance(c, Texts)},
             skipped_windows=self._skipped,
             rejects=self._rejects,
             examples=self._examples,

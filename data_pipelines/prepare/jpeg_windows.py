@@ -35,17 +35,10 @@ _BLOCK: Final = ((8, 8), (16, 8), (16, 16), (8, 8), (8, 16), (32, 8), (8, 32))
 _YCBCR: Final = 1
 
 
-class _Region(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_int) for name in "xywh")
-
-
 class _Transform(ctypes.Structure):
     _fields_ = (
-        ("region", _Region),
-        ("op", ctypes.c_int),
-        ("options", ctypes.c_int),
-        ("data", ctypes.c_void_p),
-        ("filter", ctypes.c_void_p),
+        *((name, ctypes.c_int) for name in ("x", "y", "width", "height", "op", "options")),
+        *((name, ctypes.c_void_p) for name in ("data", "filter")),
     )
 
 
@@ -127,10 +120,7 @@ def _transform(
     library = load_library()
     count = len(corners)
     transforms = (_Transform * count)(
-        *(
-            _Transform(_Region(x, y, side, side), _OP_NONE, _CROP_WITHOUT_METADATA)
-            for x, y in corners
-        )
+        *(_Transform(x, y, side, side, _OP_NONE, _CROP_WITHOUT_METADATA) for x, y in corners)
     )
     buffers, sizes = (ctypes.c_void_p * count)(), (ctypes.c_ulong * count)()
     handle = ctypes.c_void_p(library.tjInitTransform())

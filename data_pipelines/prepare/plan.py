@@ -82,12 +82,7 @@ def load_catalogue(directory: epath.Path, num_parts: int) -> Catalogue:
 
 
 def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
-    """Decides what goes where.
-
-    Args:
-        catalogue: of at least one photo.
-        options: how.
-        coded: whether tag values are imported class ids.
+    """Decides what goes where, of at least one photo; `coded`: tag values are imported class ids.
 
     Raises:
         UserError: nothing can be held out, or there is nothing to learn from.
@@ -99,13 +94,8 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
         duplicates = frozenset(ids[counts > 1].tolist())
         keep = np.sort(first)
         catalogue, rows = catalogue.select(keep), rows[keep]
-    group = burst_groups(
-        catalogue.camera,
-        catalogue.seconds,
-        catalogue.digest,
-        catalogue.photo,
-        options.burst_seconds,
-    )
+    keys = catalogue.camera, catalogue.seconds, catalogue.digest, catalogue.photo
+    group = burst_groups(*keys, options.burst_seconds)
     by_camera = options.split_by == "camera"
     # Copies of an image that name different cameras tie these together; unknown ones are number 0.
     units = linked(catalogue.camera + 1, group) if by_camera else group

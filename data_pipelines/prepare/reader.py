@@ -242,7 +242,11 @@ def _usable_windows(
         if problem := window_problem(pixels):
             skipped[problem] += 1
             continue
-        usable[corner] = window if window is not None else _encode_png(pixels)
+        if window is None:
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG", compress_level=_PNG_COMPRESSION)
+            window = file.getvalue()
+        usable[corner] = window
         if len(usable) == count:
             break
     return dict(sorted(usable.items(), key=lambda item: item[0][::-1])), dict(skipped)
@@ -270,12 +274,6 @@ def choose_windows(
         (left + WINDOW * (cell % columns), top + WINDOW * (cell // columns))
         for cell in cells.tolist()
     ]
-
-
-def _encode_png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=_PNG_COMPRESSION)
-    return file.getvalue()
 
 
 def to_row(result: PreparedPhoto | Reject) -> dict[str, Any]:

@@ -13,14 +13,8 @@ from data_pipelines.prepare.parts import read_part
 from data_pipelines.prepare.plan import Shard
 from data_pipelines.prepare.reader import PreparedPhoto
 from data_pipelines.prepare.workspace import Workspace
-from data_pipelines.records import (
-    Record,
-    index_path,
-    shard_path,
-    tags_for_record,
-    write_description,
-    write_shard,
-)
+from data_pipelines.records import Record, index_path, shard_path, write_description, write_shard
+from data_pipelines.tags import TAGS
 
 
 def records_of_shard(
@@ -32,23 +26,18 @@ def records_of_shard(
         found = [(name, photo) for name, photo in results if isinstance(photo, PreparedPhoto)]
         for _, number, group in members:
             name, photo = found[number]
-            yield from records_of_photo(name, photo, int(group))
-
-
-def records_of_photo(name: str, photo: PreparedPhoto, group: int) -> Iterator[Record]:
-    """Yields a record for every window of a photo."""
-    for (x, y), window in zip(photo.corners, photo.windows, strict=True):
-        yield {
-            "image": window,
-            "tags": tags_for_record(photo.values),
-            "photo": photo.photo,
-            "group": group,
-            "path": name,
-            "x": x,
-            "y": y,
-            "width": photo.width,
-            "height": photo.height,
-        }
+            for (x, y), window in zip(photo.corners, photo.windows, strict=True):
+                yield {
+                    "image": window,
+                    "tags": {tag.name: photo.values.get(tag.name, tag.missing) for tag in TAGS},
+                    "photo": photo.photo,
+                    "group": int(group),
+                    "path": name,
+                    "x": x,
+                    "y": y,
+                    "width": photo.width,
+                    "height": photo.height,
+                }
 
 
 def write_todo(workspace: Workspace, shards: Sequence[Shard]) -> None:

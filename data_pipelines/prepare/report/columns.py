@@ -78,25 +78,21 @@ class _RankedColumn(Column):
     def present(self) -> np.ndarray:
         return self.values[~np.isnan(self.values)]
 
-    @property
-    def _unit(self) -> str:
-        return TAG_BY_NAME[self.target.name].unit
-
     def describe(self) -> dict[str, Any]:
-        values = self.present
+        values, unit = self.present, TAG_BY_NAME[self.target.name].unit
         if not len(values):
-            return {"unit": self._unit}
+            return {"unit": unit}
         quantiles = np.quantile(values, QUANTILES)
         return {
-            "unit": self._unit,
+            "unit": unit,
             "min": float(values.min()),
             "quantiles": {str(q): float(v) for q, v in zip(QUANTILES, quantiles, strict=True)},
             "max": float(values.max()),
-            "histogram": _histogram(values, self._unit in LOG_UNITS),
+            "histogram": _histogram(values, unit in LOG_UNITS),
         }
 
     def show(self, value: Any) -> str:
-        return format_value(value, self._unit)
+        return format_value(value, TAG_BY_NAME[self.target.name].unit)
 
     @staticmethod
     def line(summary: Summary) -> str:

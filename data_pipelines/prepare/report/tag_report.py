@@ -68,7 +68,12 @@ def build_report(
         "num_photos": len(catalogue),
         "num_windows": int(catalogue.num_windows.sum(dtype=np.int64)),
         "splits": {
-            name: _summarise_split(catalogue, group, side)
+            name: {
+                "num_photos": int(side.sum()),
+                "num_windows": int(catalogue.num_windows[side].sum(dtype=np.int64)),
+                "num_groups": len(np.unique(group[side])),
+                "num_cameras": len(_cameras(catalogue, side)),
+            }
             for name, side in sides.items()
             if side.any()
         },
@@ -98,15 +103,6 @@ def _cameras(catalogue: Catalogue, keep: np.ndarray) -> np.ndarray:
     """Returns the known cameras of some of the photos, each once."""
     codes = np.unique(catalogue.camera[keep])
     return codes[codes >= 0]
-
-
-def _summarise_split(catalogue: Catalogue, group: np.ndarray, keep: np.ndarray) -> dict[str, int]:
-    return {
-        "num_photos": int(keep.sum()),
-        "num_windows": int(catalogue.num_windows[keep].sum(dtype=np.int64)),
-        "num_groups": len(np.unique(group[keep])),
-        "num_cameras": len(_cameras(catalogue, keep)),
-    }
 
 
 def _count_makes_models(catalogue: Catalogue) -> dict[str, dict[str, int]]:

@@ -102,8 +102,10 @@ def read_json(path: Path) -> Iterator[Pair]:
     try:
         yield from _members(text)
     except (ValueError, RecursionError) as error:
+        nested = isinstance(error, RecursionError)
+        reason = "nested too deeply" if nested else printable(str(error))
         raise UserError(
-            f"{path}: not readable as JSON ({_reason(error)}); write or download the file anew"
+            f"{path}: not readable as JSON ({reason}); write or download the file anew"
         ) from error
 
 
@@ -163,7 +165,3 @@ def _integer(digits: str) -> int | None:
 
 
 _DECODER: Final = json.JSONDecoder(parse_int=_integer)
-
-
-def _reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))

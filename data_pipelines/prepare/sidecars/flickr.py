@@ -29,9 +29,7 @@ def recognises(value: object) -> bool:
 def key_of(key: str | None, value: Any) -> str | None:
     """Returns the id of the photo that a response is of, None if it is a failure or malformed.
 
-    Args:
-        key: the id under which a file of several responses has it.
-        value: the response.
+    The key is the id under which a file of several responses has it.
     """
     if _fields(value) is None:
         return None

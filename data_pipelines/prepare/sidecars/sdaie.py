@@ -73,15 +73,9 @@ def _number(value: object) -> float | None:
 
 
 def read_tensor(data: bytes) -> np.ndarray:
-    """Reads a photo that was saved as a PyTorch tensor.
+    """Reads a photo, uint8 [256, 256, 3], that was saved as a PyTorch tensor [3, 256, 256].
 
     Nothing in the file is executed: PyTorch loads with `weights_only=True`.
-
-    Args:
-        data: the file's content, of a uint8 tensor [3, 256, 256].
-
-    Returns:
-        uint8 [256, 256, 3].
 
     Raises:
         ImageError: the file holds anything else ("undecodable").
