@@ -114,7 +114,7 @@ class Case:
                 def observe(*_: Any) -> None:
                     times.append(time.perf_counter())
 
-                gmm.fit_stream(key, x, block_rows=self.block, observe=observe, **ours)
+                gmm.fit(key, gmm.Stream(x, self.block), observe=observe, **ours)
 
 
 def _peak(run: Callable[[], object]) -> int | None:

@@ -17,6 +17,7 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 
 from exif_jax.gmm import GaussianMixture, Structure
+from exif_jax.gmm.frame import Frame
 from exif_jax.gmm.linalg import NEGLIGIBLE, column_blocks, dot
 from exif_jax.gmm.maximisation import EMState, next_state
 from exif_jax.gmm.mixture import log_joint
@@ -24,8 +25,6 @@ from exif_jax.gmm.problem import Problem
 from exif_jax.gmm.rows import Layout
 from exif_jax.gmm.sources import Rows
 from exif_jax.training.mapping import REPLICATED, data_mesh, over_devices, replicate
-
-_next = jax.jit(partial(next_state, Structure()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +54,12 @@ class OurIterations:
         """The same preparations as `gmm.fit`."""
         structure, mesh = Structure(), data_mesh()
         with precision(dtype):
-            source = Rows.of(x.astype(dtype, copy=False), None, structure, mesh)
+            source = Rows.of(x.astype(dtype, copy=False), structure, mesh)
             moments, _ = source.survey(jax.random.key(0))
-            problem = Problem.of(structure, COMPONENTS, moments, REG_COVAR, np.dtype(dtype))
+            frame = Frame.of(moments, structure, REG_COVAR)
+            problem = Problem(structure, COMPONENTS, frame, np.dtype(dtype), moments.rows)
             (rows,), (block,) = source.placed(problem)(), source.blocks()
-            state = problem.first_state(source.program, *block, responsibilities)
+            state = problem.first_state(source.program, block, responsibilities)
         return cls(dtype, problem, source, rows, replicate(state, mesh), iterations)
 
     def run(self) -> np.ndarray:
@@ -74,7 +74,9 @@ class OurIterations:
         with precision(self.dtype):
             statistics = self.source.statistics([self.rows], state.gmm)
             tolerance = np.zeros((), self.dtype)
-            result: EMState = _next(state, statistics, self.problem.regulariser, tolerance)
+            result: EMState = next_state(
+                self.problem.structure, state, statistics, self.problem.regulariser, tolerance
+            )
         return result
 
     def operations(self) -> float:

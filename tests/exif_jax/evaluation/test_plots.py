@@ -9,8 +9,9 @@ from PIL import Image
 from data_pipelines.errors import UserError
 from exif_jax.evaluation.evaluate import Row, Scores
 from exif_jax.evaluation.plots import plot_evaluation, roc_curves, score_histograms
+from exif_jax.figures import save
 from exif_jax.gmm import Candidate, Structure
-from exif_jax.gmm.selection_plot import selection_curves, selection_plot
+from exif_jax.gmm.selection_plot import selection_curves
 from exif_jax.training.curves import training_curves
 
 
@@ -76,7 +77,7 @@ def test_selection_shows_every_fitted_candidate_and_marks_the_choice(tmp_path: P
     assert axes.yaxis_inverted()  # the best on top
     (axes,) = selection_curves(table, table[2], "bic").get_axes()
     assert list(axes.lines[0].get_ydata()) == [2, 1, 0]
-    with Image.open(selection_plot(table, table[2], "bic", tmp_path / "plot.png")) as image:
+    with Image.open(save(selection_curves(table, table[2], "bic"), tmp_path / "plot.png")) as image:
         assert image.width >= 600
 
 
