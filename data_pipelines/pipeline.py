@@ -6,7 +6,7 @@ processes sees the same global batches. Hosts only decode; crops and normalisati
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -145,6 +145,18 @@ def _load_labelled(
 def load_labelled(image: LabelledImage) -> Example:
     """A labelled image for validation: its central window, without augmentation."""
     return _load_labelled(image, None, None)
+
+
+def central_windows(
+    images: Iterable[LabelledImage], read: list[LabelledImage]
+) -> Iterator[np.ndarray]:
+    """The central window of every image that can be read, which is added to `read`."""
+    for image in images:
+        example = load_labelled(image)
+        if example["valid"]:
+            read.append(image)
+            height, width = example["size"]
+            yield example["image"][:height, :width]
 
 
 def labelled_batches(
