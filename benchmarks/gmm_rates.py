@@ -16,6 +16,7 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 
 from exif_jax.gmm import GaussianMixture, Structure
+from exif_jax.gmm.frame import Frame
 from exif_jax.gmm.linalg import NEGLIGIBLE, column_blocks, dot
 from exif_jax.gmm.maximisation import EMState, next_state
 from exif_jax.gmm.mixture import log_joint
@@ -23,8 +24,6 @@ from exif_jax.gmm.problem import Problem
 from exif_jax.gmm.rows import Layout
 from exif_jax.gmm.sources import Rows
 from exif_jax.training.mapping import REPLICATED, data_mesh, over_devices, replicate
-
-_next = jax.jit(partial(next_state, Structure()))
 
 
 class OurIterations:
@@ -37,11 +36,12 @@ class OurIterations:
         self._dtype, self._iterations = dtype, iterations
         structure, mesh = Structure(), data_mesh()
         with jax.enable_x64(dtype == "float64"):
-            self._source = Rows.of(x.astype(dtype, copy=False), None, structure, mesh)
+            self._source = Rows.of(x.astype(dtype, copy=False), structure, mesh)
             moments, _ = self._source.survey(jax.random.key(0))
-            self._problem = Problem.of(structure, COMPONENTS, moments, REG_COVAR, np.dtype(dtype))
+            frame = Frame.of(moments, structure, REG_COVAR)
+            self._problem = Problem(structure, COMPONENTS, frame, np.dtype(dtype), moments.rows)
             (self._rows,), (block,) = self._source.placed(self._problem)(), self._source.blocks()
-            start = self._problem.first_state(self._source.program, *block, responsibilities)
+            start = self._problem.first_state(self._source.program, block, responsibilities)
         self._start = replicate(start, mesh)
 
     def run(self) -> np.ndarray:
@@ -56,7 +56,9 @@ class OurIterations:
         with jax.enable_x64(self._dtype == "float64"):
             statistics = self._source.statistics([self._rows], state.gmm)
             tolerance = np.zeros((), self._dtype)
-            result: EMState = _next(state, statistics, self._problem.regulariser, tolerance)
+            result: EMState = next_state(
+                self._problem.structure, state, statistics, self._problem.regulariser, tolerance
+            )
         return result
 
     def operations(self) -> float:

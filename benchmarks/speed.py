@@ -23,7 +23,7 @@ from data_pipelines.images import PATCH, WINDOW
 from data_pipelines.prepare.run import prepare
 from data_pipelines.simulated import make_dataset
 from exif_jax.config import PretextConfig, PublishedEncoder, RecordsConfig
-from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.features import extract_features
 from exif_jax.models.extractor import init_extractor
 from exif_jax.models.published import residual_convolution
 from exif_jax.models.srm import srm_kernels
@@ -69,7 +69,7 @@ def features(sizes: Any) -> Callable[[], np.ndarray]:
     images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     extractor = PublishedEncoder(**sizes.encoder).build()
     params = replicate(init_extractor(extractor, jax.random.key(0)), mesh)
-    return partial(extract_features, feature_functions(extractor, mesh), params, images)
+    return partial(extract_features, extractor, params, images, mesh=mesh)
 
 
 def two_step_stem(x_MHWC: Array, kernel: Array) -> Array:

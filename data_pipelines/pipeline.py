@@ -6,7 +6,7 @@ processes sees the same global batches. Hosts only decode; crops and normalisati
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -130,6 +130,18 @@ def load_labelled(
         "path": str(image.path),
         "error": error,
     }
+
+
+def central_windows(
+    images: Iterable[LabelledImage], read: list[LabelledImage]
+) -> Iterator[np.ndarray]:
+    """The central window of every image that can be read, which is added to `read`."""
+    for image in images:
+        example = load_labelled(image)
+        if example["valid"]:
+            read.append(image)
+            height, width = example["size"]
+            yield example["image"][:height, :width]
 
 
 def labelled_batches(

@@ -28,11 +28,6 @@ def classification_loss(logits_BC: Array, labels_B: Array) -> tuple[Array, Array
     return jnp.where(valid, losses, 0), valid
 
 
-def pair_target(values_a: Array, values_b: Array) -> Array:
-    """1 where a is greater, 0 where b is greater, 1/2 at ties; the arguments broadcast."""
-    return 0.5 * (1 + jnp.sign(values_a - values_b))
-
-
 def pair_loss(difference: Array, target: Array, kind: PairLoss = "bce") -> Array:
     """Loss of the Thurstone preference P(a >= b) = Phi(s_a - s_b) against its target.
 
@@ -109,8 +104,8 @@ def ranking_loss(
     else:
         raise ValueError(f"pairing {pairing!r} is not known: choose 'all_pairs' or 'neighbour'")
     valid &= jnp.isfinite(own.values) & jnp.isfinite(other.values) & (own.groups != other.groups)
-    # The masked branch must be finite too, or its zero cotangent would become NaN.
-    target = jnp.where(valid, pair_target(own.values, other.values), 0.5)
+    # 1/2 at ties. The masked branch must be finite too, or its zero cotangent would become NaN.
+    target = 0.5 * (1 + jnp.where(valid, jnp.sign(own.values - other.values), 0))
     losses = pair_loss(own.scores - other.scores, target, kind)
     return jnp.where(valid, losses, 0), valid
 

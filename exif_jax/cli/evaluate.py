@@ -42,7 +42,7 @@ def evaluate(config: object, workdir: Path) -> None:
     from data_pipelines.perturbations import parse_perturbations
     from exif_jax.config import EvaluationConfig, check_positive, check_set
     from exif_jax.detection.detectors import load_detector
-    from exif_jax.evaluation.evaluate import evaluate, format_table, read_scores
+    from exif_jax.evaluation.evaluate import evaluate, format_table
     from exif_jax.evaluation.journal import Journal
     from exif_jax.evaluation.plots import plot_evaluation
     from exif_jax.training.runs import open_run
@@ -76,12 +76,12 @@ def evaluate(config: object, workdir: Path) -> None:
         if journal.finished and (workdir / "results.json").is_file():
             print(f"this evaluation is finished: {where}")
             return
-        rows = evaluate(
+        rows, scores = evaluate(
             *(detectors, test_sets, perturbations, workdir),
             batch_size=config.batch_size,
             journal=journal,
         )
-        plot_evaluation(rows, read_scores(workdir / "scores.csv"), workdir / "plots")
+        plot_evaluation(rows, scores, workdir / "plots")
         journal.finish()
     print(format_table(rows))
     print(where)

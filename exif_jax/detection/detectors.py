@@ -2,24 +2,23 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.images import ImageError, decode_image
+from data_pipelines.images import decode_image
 from exif_jax.config import to_json
-from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.features import extract_features, readable
 from exif_jax.detection.kinds import DetectorKind, describe
 from exif_jax.detection.thresholds import conformal_p_values
 from exif_jax.metrics import is_generated
 from exif_jax.models.extractor import extractor_shapes
 from exif_jax.models.storage import Tree, load_model, save_model
 from exif_jax.models.trained import LoadedExtractor, check_shapes, load_extractor
-from exif_jax.training.mapping import data_mesh, replicate
 
 DESCRIPTION = "detector.json"
 _READ_TOGETHER = 16  # images decoded and scored at once by `detect`
@@ -90,11 +89,9 @@ class Detector:
         Raises:
             ValueError: an image of another shape or type.
         """
-        functions = feature_functions(self.extractor.module, data_mesh(jax.local_devices()))
-        params = replicate(self.extractor.params, functions.mesh)
-        features = extract_features(
-            functions, params, map(_checked, images), limit=self.facts.get("patches", 0)
-        )
+        module, params = self.extractor.module, self.extractor.params
+        limit = self.facts.get("patches", 0)
+        features = extract_features(module, params, map(_checked, images), limit=limit)
         return self.description.score(features, self.arrays).astype(np.float32)
 
     @property
@@ -130,7 +127,8 @@ class Detector:
             for start in range(0, len(paths), _READ_TOGETHER):
                 part = paths[start : start + _READ_TOGETHER]
                 errors: dict[int, str] = {}
-                scores = self.score(_readable(part, errors))
+                decoders = (partial(decode_image, Path(path)) for path in part)
+                scores = self.score(readable(decoders, errors))
                 p_values = self.p_values(scores)
                 scored = zip(
                     scores.tolist(),
@@ -152,15 +150,6 @@ def _checked(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
     return image
-
-
-def _readable(paths: Sequence[str | Path], errors: dict[int, str]) -> Iterator[np.ndarray]:
-    """Decoded images; the reasons of unreadable ones go to `errors`, by position."""
-    for index, path in enumerate(paths):
-        try:
-            yield decode_image(Path(path))
-        except ImageError as error:
-            errors[index] = str(error)
 
 
 def save_detector(

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from data_pipelines.images import ImageError
 from exif_jax.models.extractor import Extractor, apply
 from exif_jax.models.patches import grid_patches, normalise
-from exif_jax.training.mapping import REPLICATED, SHARDED, over_devices, shard
+from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 
 Params = dict[str, Any]
 _MIXED_TOKENS = 1024  # tokens mixed at once, unless one image or one device a row needs more
@@ -59,25 +61,28 @@ def limit_patches(patches: np.ndarray, limit: int) -> np.ndarray:
 
 
 def extract_features(
-    functions: FeatureFunctions,
+    extractor: Extractor,
     params: Params,
     images: Iterable[np.ndarray],
     chunk: int = 256,
     limit: int = 0,
+    mesh: Mesh | None = None,
 ) -> np.ndarray:
     """Features of images, each over its whole grid of patches.
 
     Args:
-        functions: from `feature_functions`.
-        params: of the extractor, replicated over the mesh.
+        extractor: the network.
+        params: of it, on the host or on the devices.
         images: uint8 [H, W, 3] each, of any sizes; read once, in order.
         chunk: patches encoded at once; rounded up to a multiple of the devices.
         limit: at most this many patches of an image, see `limit_patches`; 0: all.
+        mesh: of the devices to use; those of this process by default.
 
     Returns:
         float32 [images, T], in order.
     """
-    mesh_size = functions.mesh.size
+    functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()))
+    params, mesh_size = replicate(params, functions.mesh), functions.mesh.size
     chunk = -(-chunk // mesh_size) * mesh_size
     features: dict[int, np.ndarray] = {}
     waiting: dict[int, list[tuple[int, np.ndarray]]] = {}  # by bucket
@@ -94,6 +99,17 @@ def extract_features(
     if not count:
         return np.zeros((0, 0), np.float32)
     return np.stack([features[index] for index in range(count)]).astype(np.float32)
+
+
+def readable(
+    images: Iterable[Callable[[], np.ndarray]], errors: dict[int, str]
+) -> Iterator[np.ndarray]:
+    """Images from what decodes them; the reasons of unreadable ones go to `errors`, by position."""
+    for position, decode in enumerate(images):
+        try:
+            yield decode()
+        except ImageError as error:
+            errors[position] = str(error)
 
 
 def _bucket(length: int) -> int:

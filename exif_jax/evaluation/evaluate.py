@@ -3,45 +3,30 @@
 One convention everywhere: generated is the positive class, a higher score is more likely generated.
 """
 
-import csv
 import dataclasses
-import io
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import write_json, write_text
+from data_pipelines.files import write_csv, write_json, write_text
 from data_pipelines.images import ImageError, decode_image
 from data_pipelines.labelled import TestSet
 from data_pipelines.perturbations import Perturbation
 from exif_jax import metrics
+from exif_jax.detection.detectors import Detector
 from exif_jax.evaluation.journal import Journal, ScoredBatch
 
 MEAN = "mean"  # stands for the test set in the rows of means
+_COUNTS = ("n_real", "n_generated", "n_skipped")
+_AVERAGED = ("accuracy", "average_precision", "auroc", "tpr_at_fpr_1pct", "tpr_at_fpr_5pct")
 _SCORE_FIELDS = ("path", "label", "test_set", "detector", "perturbation", "score")
-
-
-class Scorer(Protocol):
-    """What is needed of a detector."""
-
-    @property
-    def kind(self) -> str:
-        """Kind of detector, such as `one_class` or `binary`."""
-
-    @property
-    def threshold(self) -> float:
-        """Scores strictly above it mean generated."""
-
-    def score(self, images: Sequence[np.ndarray], /) -> np.ndarray:
-        """Scores uint8 [H, W, 3] images of any sides: float32 [n], higher = likelier generated."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +88,14 @@ AllScores = dict[tuple[str, str], dict[str, Scores]]
 
 
 def evaluate(
-    detectors: Mapping[str, Scorer],
+    detectors: Mapping[str, Detector],
     test_sets: Sequence[TestSet],
     perturbations: Sequence[Perturbation],
     workdir: Path,
     *,
     batch_size: int = 16,
     journal: Journal | None = None,
-) -> list[Row]:
+) -> tuple[list[Row], AllScores]:
     """Evaluates detectors and writes what came out.
 
     Every image is decoded once; at most `batch_size` decoded images and as many perturbed ones are
@@ -131,7 +116,8 @@ def evaluate(
             with the same arguments.
 
     Returns:
-        Rows detector by detector, perturbation by perturbation, each with its row of means last.
+        Rows detector by detector, perturbation by perturbation, each with its row of means last,
+        and the scores of every image.
 
     Raises:
         UserError: nothing to evaluate, test sets that cannot be told apart by name, or a test set
@@ -170,28 +156,7 @@ def evaluate(
         ]
         rows += [*unit_rows, _mean_row(unit_rows)]
     _write_results(workdir, rows, scores, skipped)
-    return rows
-
-
-def read_scores(path: Path) -> AllScores:
-    """Reads scores.csv as `evaluate` wrote it."""
-    lines: dict[tuple[str, str], dict[str, list[dict[str, str]]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    with path.open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            lines[line["detector"], line["perturbation"]][line["test_set"]].append(line)
-    return {
-        unit: {
-            test_set: Scores(
-                [line["path"] for line in found],
-                np.array([int(line["label"]) for line in found]),
-                np.array([float(line["score"]) for line in found], np.float32),
-            )
-            for test_set, found in by_set.items()
-        }
-        for unit, by_set in lines.items()
-    }
+    return rows, scores
 
 
 def format_table(rows: Sequence[Row]) -> str:
@@ -219,7 +184,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def _check(
-    detectors: Mapping[str, Scorer],
+    detectors: Mapping[str, Detector],
     test_sets: Sequence[TestSet],
     perturbations: Sequence[Perturbation],
 ) -> None:
@@ -238,7 +203,7 @@ def _check(
 
 
 def _score_batch(
-    detectors: Mapping[str, Scorer],
+    detectors: Mapping[str, Detector],
     test_set: str,
     files: Sequence[tuple[Path, int]],
     perturbations: Sequence[Perturbation],
@@ -296,7 +261,7 @@ def _decode(path: Path) -> np.ndarray | ImageError:
 
 
 def _row(
-    name: str, detector: Scorer, perturbation: str, test_set: str, scored: Scores, n_skipped: int
+    name: str, detector: Detector, perturbation: str, test_set: str, scored: Scores, n_skipped: int
 ) -> Row:
     scores, labels = scored.scores, scored.labels
     low, high = metrics.auroc_interval(scores, labels)
@@ -321,24 +286,9 @@ def _row(
 
 def _mean_row(rows: Sequence[Row]) -> Row:
     """Unweighted means over test sets, and total counts."""
-
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(row, name) for row in rows]))
-
-    return dataclasses.replace(
-        rows[0],
-        test_set=MEAN,
-        n_real=sum(row.n_real for row in rows),
-        n_generated=sum(row.n_generated for row in rows),
-        n_skipped=sum(row.n_skipped for row in rows),
-        auroc_low=None,
-        auroc_high=None,
-        accuracy=mean("accuracy"),
-        average_precision=mean("average_precision"),
-        auroc=mean("auroc"),
-        tpr_at_fpr_1pct=mean("tpr_at_fpr_1pct"),
-        tpr_at_fpr_5pct=mean("tpr_at_fpr_5pct"),
-    )
+    changed: dict[str, Any] = {n: sum(getattr(row, n) for row in rows) for n in _COUNTS}
+    changed |= {n: float(np.mean([getattr(row, n) for row in rows])) for n in _AVERAGED}
+    return dataclasses.replace(rows[0], test_set=MEAN, auroc_low=None, auroc_high=None, **changed)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -365,18 +315,10 @@ def _write_results(
     fields = [field.name for field in dataclasses.fields(Row)]
     lines = ([row[name] for name in fields] for row in objects)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / "scores.csv", _csv(_SCORE_FIELDS, score_lines))
+    write_csv(workdir / "scores.csv", _SCORE_FIELDS, score_lines)
     write_text(workdir / "skipped.jsonl", "".join(json.dumps(line) + "\n" for line in skipped))
-    write_text(workdir / "results.csv", _csv(fields, lines))
+    write_csv(workdir / "results.csv", fields, lines)
     write_json(workdir / "results.json", objects)
-
-
-def _csv(header: Iterable[str], lines: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 def _text(path: Path) -> str:

@@ -23,7 +23,7 @@ def plot_evaluation(rows: Sequence[Row], scores: AllScores, folder: Path) -> lis
 
     Args:
         rows: of `evaluate`.
-        scores: `read_scores` of the same evaluation.
+        scores: of `evaluate`.
         folder: made if absent; pictures of the same name are replaced.
 
     Returns:

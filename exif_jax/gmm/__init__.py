@@ -1,12 +1,12 @@
 """Gaussian mixtures fitted by expectation maximisation (EM), at any size.
 
 A mixture is a pytree, `GaussianMixture`. `fit` estimates one from rows in memory, or from a
-`Stream` of chunks that are read again for every iteration; `select` chooses among candidates. Rows
-are divided over the devices of a mesh and their statistics summed.
+`Stream` of chunks that are read again for every iteration; `compare` tries candidates, of which
+`best_of` chooses. Rows are divided over the devices of a mesh and their statistics summed.
 Shapes: N rows, D columns, K components.
 
     covariances   the kinds of covariance, one file each, with all that is peculiar to them
-    mixture       densities, responsibilities, samples, information criteria
+    mixture       densities, responsibilities, information criteria
     frame         working coordinates, in which float32 is safe
     statistics    E-step                    maximisation  M-step
     program       both, mapped over devices sources       rows, in memory or streamed
@@ -19,31 +19,19 @@ Shapes: N rows, D columns, K components.
 from etils import epy
 
 from exif_jax.gmm.covariances import COVARIANCE_TYPES, SHRINKAGES, Structure, structures
-from exif_jax.gmm.em import fit, fit_stream
-from exif_jax.gmm.mixture import (
-    GaussianMixture,
-    aic,
-    array_shapes,
-    bic,
-    log_density,
-    predict,
-    responsibilities,
-    sample,
-)
+from exif_jax.gmm.em import fit
+from exif_jax.gmm.mixture import GaussianMixture, array_shapes, log_density, responsibilities
 from exif_jax.gmm.problem import Fit
 from exif_jax.gmm.progress import saved_iterations
 from exif_jax.gmm.selection import (
     CRITERIA,
     Candidate,
-    Selection,
     best_of,
     compare,
     fit_candidate,
     mean_log_density,
-    select,
 )
 from exif_jax.gmm.sources import Stream
-from exif_jax.gmm.start import kmeans_responsibilities
 
 with epy.lazy_api_imports(globals()):
     from exif_jax.gmm.estimator import GaussianMixtureEstimator, from_sklearn, to_sklearn
@@ -56,26 +44,18 @@ __all__ = [
     "Fit",
     "GaussianMixture",
     "GaussianMixtureEstimator",
-    "Selection",
     "Stream",
     "Structure",
-    "aic",
     "array_shapes",
     "best_of",
-    "bic",
     "compare",
     "fit",
     "fit_candidate",
-    "fit_stream",
     "from_sklearn",
-    "kmeans_responsibilities",
     "log_density",
     "mean_log_density",
-    "predict",
     "responsibilities",
-    "sample",
     "saved_iterations",
-    "select",
     "structures",
     "to_sklearn",
 ]

@@ -1,9 +1,7 @@
 """Fitting a mixture by expectation maximisation."""
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,13 +9,17 @@ from jax import Array
 from jax.sharding import Mesh
 
 from exif_jax.gmm.covariances import Structure
-from exif_jax.gmm.maximisation import EMState, next_state
+from exif_jax.gmm.frame import Frame
+from exif_jax.gmm.maximisation import next_state
+from exif_jax.gmm.mixture import GaussianMixture
 from exif_jax.gmm.problem import Fit, Problem
-from exif_jax.gmm.progress import Observer, Progress
+from exif_jax.gmm.progress import load_state, save_state
 from exif_jax.gmm.rows import local_devices
-from exif_jax.gmm.sources import BLOCK_ROWS, Chunk, Rows, Stream
-from exif_jax.gmm.start import STARTS
+from exif_jax.gmm.sources import Rows, Stream
 from exif_jax.training.mapping import data_mesh, replicate, to_host
+
+# Called after an iteration: iterations done, mean log-likelihood before the last, the mixture now.
+Observer = Callable[[int, float, GaussianMixture], None]
 
 
 def fit(
@@ -28,14 +30,12 @@ def fit(
     *,
     rank: int = 0,
     shrinkage: str = "none",
-    start: str = "kmeans",
     responsibilities: np.ndarray | None = None,
     means: np.ndarray | None = None,
     n_init: int = 1,
     max_iters: int = 200,
     tol: float = 1e-3,
     reg_covar: float | None = None,
-    sample_weight: np.ndarray | None = None,
     mesh: Mesh | None = None,
     checkpoint: Path | None = None,
     observe: Observer | None = None,
@@ -56,17 +56,14 @@ def fit(
         rank: free directions of `low_rank`.
         shrinkage: `none`, or `ledoit_wolf` in every M-step (`full`, `tied`): EM then maximises no
             likelihood, and the log-likelihood may fall.
-        start: `kmeans` (k-means++ and Lloyd's iterations, on a sample of many rows) or `random`
-            (rows as means).
-        responsibilities: [N, K] to start from, rows summing to one; not for a stream.
+        responsibilities: [N, K] to start from, rows summing to one; not for a stream. Without them
+            and `means`, EM starts from k-means++ and Lloyd's iterations, on a sample of many rows.
         means: [K, D] to start from.
         n_init: starts with different keys, of which the likeliest result is kept.
         max_iters: of EM, for each start.
         tol: EM has converged when the mean log-likelihood gains less, in nats.
         reg_covar: added to the diagonal of every covariance, in units of x squared, as in
             scikit-learn; None: a millionth of each column's variance.
-        sample_weight: [N], not negative, as if a row stood there so often; booleans are a mask.
-            A stream brings its own.
         mesh: of the devices to use; all by default.
         checkpoint: directory in which the state is saved after every iteration; the same call
             continues from it. On several processes, a directory that all of them see.
@@ -84,64 +81,45 @@ def fit(
     """
     structure = Structure(covariance_type, rank, shrinkage)
     mesh = mesh or data_mesh()
-    _check_options(start, n_init, max_iters, tol, reg_covar)
-    if isinstance(x, Stream) and not (responsibilities is None and sample_weight is None):
-        raise ValueError("a stream starts from means, and its chunks bring their weights")
-    rows = Rows.of(x, sample_weight, structure, mesh)
+    _check_options(n_init, max_iters, tol, reg_covar)
+    if isinstance(x, Stream) and responsibilities is not None:
+        raise ValueError("a stream starts from means, not from responsibilities")
+    rows = Rows.of(x, structure, mesh)
     moments, sample = rows.survey(key)
-    problem = Problem.of(structure, num_components, moments, reg_covar, compute_dtype(sample.rows))
+    frame = Frame.of(moments, structure, reg_covar)
+    problem = Problem(structure, num_components, frame, compute_dtype(sample.rows), moments.rows)
     blocks = rows.placed(problem)
     fits = []
     for restart in range(n_init):
         start_key = key if restart == 0 else jax.random.fold_in(key, restart)
         saved = checkpoint / f"start_{restart}.safetensors" if checkpoint else None
         given = responsibilities if responsibilities is not None else means
-        identity = problem.identity(start_key, start, given, mesh)
-        progress = Progress(saved, {**identity, "tol": tol})
-        state = progress.state
-        if state is None and responsibilities is not None:
+        identity = {**problem.identity(start_key, given, mesh), "tol": tol}
+        history: list[float] = []
+        if saved is not None and saved.exists():
+            state, history = load_state(saved, identity)
+        elif responsibilities is not None:
             (block,) = rows.blocks()
-            state = problem.first_state(rows.program, *block, responsibilities)
-        elif state is None:
-            state = problem.start(start_key, sample, start, means, local_devices(mesh)[0])
+            state = problem.first_state(rows.program, block, responsibilities)
+        else:
+            state = problem.start(start_key, sample.rows, means, local_devices(mesh)[0])
         # As it comes out of an iteration, so that everything is compiled once.
         state = replicate(state, rows.program.mesh)
-        while not progress.finished(max_iters):
+        while len(history) < max_iters and not to_host(state.converged):
             statistics = rows.statistics(blocks(), state.gmm)
             tolerance = np.asarray(tol, problem.dtype)
-            state = _next(structure)(state, statistics, problem.regulariser, tolerance)
-            progress.advance(state, problem.frame, observe)
+            state = next_state(structure, state, statistics, problem.regulariser, tolerance)
+            on_host = to_host(state)
+            history.append(float(on_host.log_likelihood))
+            # Told before it is saved: killed in between, the iteration is done and told again.
+            if observe is not None:
+                mean = history[-1] + problem.frame.log_scale
+                observe(len(history), mean, problem.frame.outward(on_host.gmm))
+            if saved is not None and jax.process_index() == 0:
+                save_state(saved, identity, on_host, history)
         last = to_host(rows.statistics(blocks(), state.gmm))
-        fits.append(problem.result(state, progress.history, float(last.mean_log_likelihood)))
+        fits.append(problem.result(state, history, float(last.mean_log_likelihood)))
     return max(fits, key=lambda result: result.log_likelihood)
-
-
-@functools.cache
-def _next(structure: Structure) -> Callable[..., EMState]:
-    return jax.jit(functools.partial(next_state, structure))
-
-
-def fit_stream(
-    key: Array,
-    chunks: Iterable[Chunk],
-    num_components: int = 5,
-    covariance_type: str = "full",
-    *,
-    block_rows: int = BLOCK_ROWS,
-    **options: Any,
-) -> Fit:
-    """`fit` of a `Stream`: the same as of all rows together, up to rounding.
-
-    Args:
-        key: as of `fit`.
-        chunks: see `Stream`.
-        num_components: as of `fit`.
-        covariance_type: as of `fit`.
-        block_rows: see `Stream`.
-        **options: of `fit`.
-    """
-    stream = Stream(chunks, block_rows)
-    return fit(key, stream, num_components, covariance_type, **options)
 
 
 def compute_dtype(x: np.ndarray) -> np.dtype:
@@ -150,12 +128,8 @@ def compute_dtype(x: np.ndarray) -> np.dtype:
     return np.dtype(np.float64 if double else np.float32)
 
 
-def _check_options(
-    start: str, n_init: int, max_iters: int, tol: float, reg_covar: float | None
-) -> None:
+def _check_options(n_init: int, max_iters: int, tol: float, reg_covar: float | None) -> None:
     """Raises a ValueError if an option of a fit is out of range."""
-    if start not in STARTS:
-        raise ValueError(f"start {start!r} is not known: choose {' or '.join(STARTS)}")
     for name, value, least in (("n_init", n_init, 1), ("max_iters", max_iters, 0)):
         if value < least:
             raise ValueError(f"{name} = {value} must be at least {least}")

@@ -11,9 +11,13 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from exif_jax.gmm import mixture
 from exif_jax.gmm.em import fit
-from exif_jax.gmm.mixture import GaussianMixture
+from exif_jax.gmm.mixture import (
+    GaussianMixture,
+    information_criterion,
+    log_density,
+    responsibilities,
+)
 
 
 class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
@@ -30,7 +34,6 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
         reg_covar: added to the diagonal of the covariances; None: relative to the data, see `fit`.
         max_iter: EM iterations of each start.
         n_init: starts.
-        init_params: `kmeans` or `random`.
         means_init: [K, D] to start from.
         random_state: seed.
 
@@ -51,7 +54,6 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
         reg_covar: float | None = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
-        init_params: str = "kmeans",
         means_init: Any = None,
         random_state: Any = None,
     ) -> None:
@@ -63,11 +65,10 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
         self.reg_covar = reg_covar
         self.max_iter = max_iter
         self.n_init = n_init
-        self.init_params = init_params
         self.means_init = means_init
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixtureEstimator":
+    def fit(self, X: Any, y: Any = None) -> "GaussianMixtureEstimator":
         """Fits the mixture to rows X [N, D]."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -79,13 +80,11 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
                 self.covariance_type,
                 rank=self.rank if self.covariance_type == "low_rank" else 0,
                 shrinkage=self.shrinkage,
-                start=self.init_params,
                 means=self.means_init,
                 n_init=self.n_init,
                 max_iters=self.max_iter,
                 tol=self.tol,
                 reg_covar=self.reg_covar,
-                sample_weight=sample_weight,
             )
             self.mixture_ = jax.tree.map(np.asarray, result.gmm)
             self.weights_, self.means_ = self.mixture_.weights, self.mixture_.means
@@ -109,19 +108,20 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-density of every row, [N]."""
-        return self._apply(mixture.log_density, X)
+        return self._apply(log_density, X)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean log-density of the rows."""
         return float(self.score_samples(X).mean())
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Most probable component of every row, [N]."""
-        return self._apply(mixture.predict, X)
-
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each component given the row, [N, K]."""
-        return self._apply(mixture.responsibilities, X)
+        return self._apply(responsibilities, X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable component of every row, [N]."""
+        result: np.ndarray = self.predict_proba(X).argmax(axis=1)
+        return result
 
     def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
         """Fits, then predicts the same rows."""
@@ -129,19 +129,22 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion; smaller is better."""
-        return float(self._apply(mixture.bic, X))
+        return self._criterion("bic", X)
 
     def aic(self, X: Any) -> float:
         """Akaike's information criterion; smaller is better."""
-        return float(self._apply(mixture.aic, X))
+        return self._criterion("aic", X)
+
+    def _criterion(self, name: str, X: Any) -> float:
+        densities = self.score_samples(X)
+        return information_criterion(name, densities.sum(), self.mixture_, len(densities))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Draws rows [n, D] and their components [n]."""
+        """Draws rows [n, D] and their components [n], as scikit-learn does."""
         check_is_fitted(self)
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        with jax.enable_x64(True):
-            x, labels = mixture.sample(jax.random.key(seed), self.mixture_, n_samples)
-            return np.asarray(x), np.asarray(labels)
+        model = to_sklearn(self.mixture_).set_params(random_state=self.random_state)
+        rows, labels = model.sample(n_samples)
+        return rows, labels
 
 
 def from_sklearn(model: SklearnMixture) -> GaussianMixture:

@@ -25,72 +25,46 @@ _BLOCK = 8192  # rows copied to float64 at once
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Weighted moments of rows, float64.
+    """Moments of rows, float64.
 
     Attributes:
-        rows: of positive weight.
-        weight: their sum of weights.
+        rows: number of them.
         mean: [D].
-        scatter: sum of weight (x - mean)(x - mean)^T, [D, D]; its diagonal [D] if that is all that
-            was asked for.
+        scatter: sum of (x - mean)(x - mean)^T, [D, D]; its diagonal [D] if that is all that was
+            asked for.
     """
 
     rows: int
-    weight: float
     mean: np.ndarray
     scatter: np.ndarray
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of the rows of both (Chan, Golub & LeVeque 1983)."""
-        weight = self.weight + other.weight
+        rows = self.rows + other.rows
         difference = other.mean - self.mean
-        between = self.weight * other.weight / weight
+        between = self.rows * other.rows / rows
         square = np.outer(difference, difference) if self.scatter.ndim == 2 else difference**2
-        return Moments(
-            self.rows + other.rows,
-            weight,
-            self.mean + difference * (other.weight / weight),
-            self.scatter + other.scatter + between * square,
-        )
+        mean = self.mean + difference * (other.rows / rows)
+        return Moments(rows, mean, self.scatter + other.scatter + between * square)
+
+    def over_processes(self, mesh: Mesh) -> "Moments":
+        """Moments of the rows of every process of the mesh."""
+        every = gather(vars(self), mesh)
+        parts = [Moments(int(part["rows"]), part["mean"], part["scatter"]) for part in every]
+        return functools.reduce(Moments.merge, parts)
 
 
-def moments_of(
-    x: np.ndarray, weights: np.ndarray, matrix: bool, before: Moments | None = None
-) -> Moments | None:
-    """Moments of rows [N, D] with weights [N] and those before; None if all weights are zero."""
-    result = before
+def moments_of(x: np.ndarray, matrix: bool, before: Moments | None = None) -> Moments:
+    """Moments of rows [N, D] and those before; blocks follow each other as if all were one x."""
     for start in range(0, len(x), _BLOCK):
-        block, w = x[start : start + _BLOCK], weights[start : start + _BLOCK]
-        used = w > 0
-        if not used.any():
-            continue
-        block, w = np.asarray(block[used], np.float64), np.asarray(w[used], np.float64)
-        mean = w @ block / w.sum()
-        centred = (block - mean) * np.sqrt(w)[:, None]
+        block = np.asarray(x[start : start + _BLOCK], np.float64)
+        mean = np.ones(len(block)) @ block / len(block)
+        centred = block - mean
         scatter = centred.T @ centred if matrix else np.square(centred).sum(axis=0)
-        part = Moments(len(block), float(w.sum()), mean, scatter)
-        result = part if result is None else result.merge(part)
-    return result
-
-
-def of_all_processes(moments: Moments | None, mesh: Mesh) -> Moments:
-    """Moments of the rows of every process of the mesh, from each one's own.
-
-    Raises:
-        ValueError: no process has a row of positive weight.
-    """
-    every = gather({} if moments is None else vars(moments), mesh)
-    parts = [
-        Moments(int(p["rows"]), float(p["weight"]), p["mean"], p["scatter"]) for p in every if p
-    ]
-    if not parts:
-        raise ValueError("every row is masked: no row has a weight greater than zero")
-    return functools.reduce(Moments.merge, parts)
-
-
-def needs_matrix(structure: Structure) -> bool:
-    """Whether the frame of such covariances whitens, for which all second moments are needed."""
-    return structure.keeps == "any"
+        part = Moments(len(block), mean, scatter)
+        before = part if before is None else before.merge(part)
+    assert before is not None
+    return before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +91,7 @@ class Frame:
         it would, and whitened where even that leaves it as it is.
         """
         diagonal = moments.scatter.diagonal() if moments.scatter.ndim == 2 else moments.scatter
-        variances = diagonal / moments.weight
+        variances = diagonal / moments.rows
         # Rounding alone gives constant columns a variance; they are left as they are.
         constant = variances <= np.square(16 * np.finfo(np.float64).eps * np.abs(moments.mean))
         deviations = np.sqrt(np.where(constant, 0, variances))
@@ -128,17 +102,16 @@ class Frame:
             regulariser = np.full_like(scale, RELATIVE_REGULARISATION)
         else:
             regulariser = reg_covar / np.square(scale)
-        if not needs_matrix(structure):
+        if structure.keeps != "any":
             match structure.kind.keeps:
                 case "any":
                     regulariser = np.diag(regulariser)
                 case "uniform":
                     regulariser = regulariser[0]
             return cls(moments.mean, scale, None, regulariser)
-        covariance = moments.scatter / moments.weight / np.outer(scale, scale)
+        covariance = moments.scatter / moments.rows / np.outer(scale, scale)
         lower = _cholesky(covariance + np.diag(regulariser))
-        upper = np.linalg.inv(lower).T
-        upper = np.triu(upper)
+        upper = np.triu(np.linalg.inv(lower).T)
         return cls(moments.mean, scale, upper, upper.T @ (regulariser[:, None] * upper))
 
     @property

@@ -29,12 +29,6 @@ def column_blocks(columns: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(borders))
 
 
-def times_upper(x_ND: Array, upper_DD: Array) -> Array:
-    """Product x @ upper, [N, D], for an upper triangular matrix, without the zero blocks."""
-    blocks = column_blocks(x_ND.shape[1])
-    return jnp.concatenate([dot(x_ND[:, :b], upper_DD[:b, a:b]) for a, b in blocks], axis=1)
-
-
 def squared_norms(x_ND: Array, upper_DD: Array) -> Array:
     """Squared length of every row of x @ upper, [N], for an upper triangular matrix."""
     norms = [

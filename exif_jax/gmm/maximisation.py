@@ -1,6 +1,9 @@
 """M-step: the mixture that sufficient statistics imply, and the state of EM."""
 
+from functools import partial
+
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -25,7 +28,7 @@ class EMState:
         reseeded: how often each component was started again, int32 [K].
         jitter: what the last factorisations had to add, [K].
         shrinkage: share of the target in the last covariances, [K].
-        counts: weight of the rows of each component at the last M-step, [K].
+        counts: rows of each component at the last M-step, [K].
     """
 
     gmm: GaussianMixture
@@ -47,9 +50,9 @@ def maximise(
 ) -> EMState:
     """M-step.
 
-    A component that kept less than half the weight of a mean row is empty. One such component an
+    A component that kept less than half a row is empty. One such component an
     iteration starts again at the row that the mixture explains worst, with the pooled covariance
-    and an equal share of the weight; after `MOST_RESEEDS` times it keeps a vanishing weight.
+    and an equal share of the rows; after `MOST_RESEEDS` times it keeps a vanishing weight.
 
     Args:
         structure: of the mixture.
@@ -61,8 +64,8 @@ def maximise(
     Returns:
         The state of EM before its first iteration.
     """
-    kind, counts, total = structure.kind, statistics.counts, statistics.weight
-    empty = counts < 0.5 * total / statistics.rows
+    kind, counts, total = structure.kind, statistics.counts, statistics.rows
+    empty = counts < 0.5
     filled = jnp.where(empty, total / len(counts), counts)
     deltas = jnp.where(empty[:, None], 0, statistics.sums / filled[:, None])
     # Moved means take away the scatter of K rows: the moves.
@@ -95,6 +98,7 @@ def maximise(
     )
 
 
+@partial(jax.jit, static_argnums=0)
 def next_state(
     structure: Structure,
     state: EMState,

@@ -1,4 +1,4 @@
-"""The mixture as a pytree: densities, responsibilities, samples and information criteria."""
+"""The mixture as a pytree: densities, responsibilities and information criteria."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -108,25 +108,9 @@ def _checked(gmm: GaussianMixture, rows: ArrayLike) -> Array:
     return x_ND.astype(jnp.result_type(gmm.means, jnp.float32))
 
 
+@jax.jit
 def _log_joint_in_chunks(gmm: GaussianMixture, x_ND: Array) -> Array:
-    rows, columns = x_ND.shape
-    whole = rows // _CHUNK * _CHUNK
-    rest = log_joint(gmm, x_ND[whole:])
-    if not whole:
-        return rest
-    chunks = x_ND[:whole].reshape(-1, _CHUNK, columns)
-    first = lax.map(lambda x: log_joint(gmm, x), chunks)
-    return jnp.concatenate([first.reshape(whole, -1), rest])
-
-
-@jax.jit
-def _log_density(gmm: GaussianMixture, x_ND: Array) -> Array:
-    return logsumexp(_log_joint_in_chunks(gmm, x_ND), axis=-1)
-
-
-@jax.jit
-def _responsibilities(gmm: GaussianMixture, x_ND: Array) -> Array:
-    return jax.nn.softmax(_log_joint_in_chunks(gmm, x_ND), axis=-1)
+    return lax.map(lambda row: log_joint(gmm, row[None])[0], x_ND, batch_size=_CHUNK)
 
 
 def log_density(gmm: GaussianMixture, x_ND: ArrayLike) -> Array:
@@ -142,49 +126,24 @@ def log_density(gmm: GaussianMixture, x_ND: ArrayLike) -> Array:
     Raises:
         ValueError: rows of another width.
     """
-    return _log_density(gmm, _checked(gmm, x_ND))
+    return logsumexp(_log_joint_in_chunks(gmm, _checked(gmm, x_ND)), axis=-1)
 
 
 def responsibilities(gmm: GaussianMixture, x_ND: ArrayLike) -> Array:
     """Probability of each component given the row, [N, K]; rows sum to one."""
-    return _responsibilities(gmm, _checked(gmm, x_ND))
-
-
-def predict(gmm: GaussianMixture, x_ND: ArrayLike) -> Array:
-    """The most probable component of every row, int32 [N]."""
-    return _responsibilities(gmm, _checked(gmm, x_ND)).argmax(axis=-1)
-
-
-def sample(key: Array, gmm: GaussianMixture, count: int) -> tuple[Array, Array]:
-    """Draws rows.
-
-    Args:
-        key: a JAX key.
-        gmm: the mixture.
-        count: rows to draw.
-
-    Returns:
-        Rows [count, D], and the component of each, int32 [count].
-    """
-    of_labels, of_noise = jax.random.split(key)
-    labels = jax.random.categorical(of_labels, jnp.log(gmm.weights), shape=(count,))
-    noise = jax.random.normal(of_noise, (count, gmm.means.shape[1]), gmm.means.dtype)
-    return jnp.asarray(gmm.means)[labels] + gmm.covariance.sample(noise, labels), labels
-
-
-def bic(gmm: GaussianMixture, x_ND: ArrayLike) -> float:
-    """Bayesian information criterion on rows, in nats; smaller is better (Schwarz 1978)."""
-    return information_criterion("bic", float(log_density(gmm, x_ND).sum()), gmm, np.shape(x_ND)[0])
-
-
-def aic(gmm: GaussianMixture, x_ND: ArrayLike) -> float:
-    """Akaike's information criterion on rows, in nats; smaller is better (Akaike 1974)."""
-    return information_criterion("aic", float(log_density(gmm, x_ND).sum()), gmm, np.shape(x_ND)[0])
+    return jax.nn.softmax(_log_joint_in_chunks(gmm, _checked(gmm, x_ND)), axis=-1)
 
 
 def information_criterion(
     name: str, log_likelihood: float, gmm: GaussianMixture, rows: float
 ) -> float:
-    """`bic` or `aic` from the summed log-likelihood of so many rows."""
+    """From the summed log-likelihood of so many rows, in nats; smaller is better.
+
+    Args:
+        name: `bic` (Bayesian; Schwarz 1978) or `aic` (Akaike 1974).
+        log_likelihood: of all rows together.
+        gmm: the mixture.
+        rows: their number.
+    """
     price = {"bic": np.log(rows), "aic": 2.0}[name]
     return float(price * gmm.num_parameters - 2 * log_likelihood)

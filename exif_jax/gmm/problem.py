@@ -12,12 +12,12 @@ from jax import Array
 from jax.sharding import Mesh
 
 from exif_jax.gmm.covariances import Structure
-from exif_jax.gmm.frame import Frame, Moments
+from exif_jax.gmm.frame import Frame
 from exif_jax.gmm.maximisation import MOST_RESEEDS, EMState
 from exif_jax.gmm.mixture import GaussianMixture
 from exif_jax.gmm.program import Program
 from exif_jax.gmm.rows import Layout, gather, place
-from exif_jax.gmm.start import Sample, generator, kmeans_responsibilities, nearest_centre
+from exif_jax.gmm.start import kmeans_responsibilities, nearest_centre
 from exif_jax.training.mapping import data_mesh, to_host
 
 _FEW_ROWS = 10  # numbers in the data for each parameter, under which a fit is doubtful
@@ -33,7 +33,7 @@ class Fit:
         history: the same before each iteration, [iterations].
         converged: whether EM stopped by the tolerance.
         warnings: what to know before trusting it, components by number; empty if all is well.
-        rows: rows of positive weight that were fitted.
+        rows: that were fitted.
         jitter: added to the diagonal of covariances that could not be factorised, in units of the
             data's variance, [K].
         reseeded: how often each component was empty and started again, [K].
@@ -65,8 +65,7 @@ class Problem:
         components: K.
         frame: working coordinates.
         dtype: of the computation.
-        rows: of positive weight, over all processes.
-        unit: mean positive weight; weights are divided by it.
+        rows: of all processes.
     """
 
     structure: Structure
@@ -74,94 +73,58 @@ class Problem:
     frame: Frame
     dtype: np.dtype
     rows: int
-    unit: float
 
-    @classmethod
-    def of(
-        cls,
-        structure: Structure,
-        components: int,
-        moments: Moments,
-        reg_covar: float | None,
-        dtype: np.dtype,
-    ) -> "Problem":
-        """The problem for data of these moments.
-
-        Raises:
-            ValueError: fewer rows than components.
-        """
-        if components < 1:
-            raise ValueError(f"{components} components: at least one is needed")
-        if components > moments.rows:
+    def __post_init__(self) -> None:
+        """Raises a ValueError if there are fewer rows than components."""
+        if self.components < 1:
+            raise ValueError(f"{self.components} components: at least one is needed")
+        if self.components > self.rows:
             raise ValueError(
-                f"{components} components need at least as many rows, not {moments.rows}"
+                f"{self.components} components need at least as many rows, not {self.rows}"
             )
-        frame = Frame.of(moments, structure, reg_covar)
-        unit = moments.weight / moments.rows
-        return cls(structure, components, frame, dtype, moments.rows, unit)
 
     @property
     def regulariser(self) -> np.ndarray:
         """In working coordinates and the precision of the computation."""
         return np.asarray(self.frame.regulariser, self.dtype)
 
-    def placed(self, program: Program, x: np.ndarray, weights: np.ndarray) -> tuple[Array, Array]:
-        """Rows in working coordinates, and their weights, on the devices."""
+    def placed(self, program: Program, x: np.ndarray) -> tuple[Array, Array]:
+        """Rows in working coordinates on the devices, and the mask that leaves out padding."""
         centred = self.frame.centred(x, self.dtype)
-        rows, mask = place(centred, weights / self.unit, program.layout, program.mesh)
+        rows, mask = place(centred, program.layout, program.mesh)
         if self.frame.upper is not None:
             rows = program.whiten(rows, self.frame.upper.astype(self.dtype))
         return rows, mask
 
     def first_state(
-        self,
-        program: Program,
-        x: np.ndarray,
-        weights: np.ndarray,
-        responsibilities_NK: np.ndarray,
+        self, program: Program, x: np.ndarray, responsibilities_NK: np.ndarray
     ) -> EMState:
         """State after an M-step from responsibilities of this process's rows."""
         check_array("responsibilities", responsibilities_NK, (len(x), self.components))
-        weighted = np.asarray(responsibilities_NK, np.float64) * (weights / self.unit)[:, None]
-        rows, _ = self.placed(program, x, weights)
-        ones = np.ones(len(x))
-        placed, _ = place(weighted.astype(self.dtype), ones, program.layout, program.mesh)
+        rows, _ = self.placed(program, x)
+        given = np.asarray(responsibilities_NK, self.dtype)
+        placed, _ = place(given, program.layout, program.mesh)
         return program.first(rows, placed, self.regulariser)
 
     def start(
-        self,
-        key: Array,
-        sample: Sample,
-        start: str,
-        means: np.ndarray | None,
-        device: jax.Device,
+        self, key: Array, sample: np.ndarray, means: np.ndarray | None, device: jax.Device
     ) -> EMState:
         """State after an M-step on a sample of all rows, in host memory.
 
         Args:
-            key: of the k-means++ seeding or of the random rows.
+            key: of the k-means++ seeding.
             sample: of the rows, the same on every process.
-            start: `kmeans`: the clusters of the sample; `random`: random rows as means, with the
-                covariance of the sample.
             means: [K, D]; if given, EM starts from them and the rows nearest to each.
             device: one alone, so that any number of devices starts alike.
         """
-        size = self.components
-        if means is not None:
-            check_array("means", means, (size, sample.rows.shape[1]))
-            nearest = nearest_centre(self._alike(sample.rows), self._alike(means))
-            responsibilities = np.asarray(nearest)
-        elif start == "random":
-            chosen = generator(key, 0).choice(len(sample.rows), size, replace=False)
-            means = sample.rows[chosen]
-            responsibilities = np.full((len(sample.rows), size), 1 / size)
+        if means is None:
+            nearest = kmeans_responsibilities(key, self._alike(sample), self.components)
         else:
-            responsibilities = kmeans_responsibilities(
-                key, self._alike(sample.rows), size, sample.weights / self.unit
-            )
-        layout = Layout.of(len(sample.rows), device.platform)
+            check_array("means", means, (self.components, sample.shape[1]))
+            nearest = nearest_centre(self._alike(sample), self._alike(means))
+        layout = Layout.of(len(sample), device.platform)
         program = Program(data_mesh([device]), self.structure, layout)
-        state = to_host(self.first_state(program, sample.rows, sample.weights, responsibilities))
+        state = to_host(self.first_state(program, sample, np.asarray(nearest)))
         if means is None:
             return state
         inner = self.frame.centred(means, np.dtype(np.float64))
@@ -177,10 +140,9 @@ class Problem:
         spread = float(np.sqrt(np.square(self.frame.scale).mean()))
         return jnp.asarray((x - self.frame.mean) / spread, jnp.float32)
 
-    def identity(
-        self, key: Array, start: str, given: np.ndarray | None, mesh: Mesh
-    ) -> dict[str, Any]:
+    def identity(self, key: Array, given: np.ndarray | None, mesh: Mesh) -> dict[str, Any]:
         """What a saved state must agree on to be continued; `given` means or responsibilities."""
+        start = "kmeans"
         if given is not None:
             digest = hashlib.sha256(np.asarray(given, np.float64).tobytes()).digest()
             every = gather({"digest": np.frombuffer(digest, np.uint8)}, mesh)
@@ -211,11 +173,11 @@ class Problem:
             reseeded=np.asarray(state.reseeded),
             shrinkage=np.asarray(state.shrinkage),
         )
-        found = _warnings(result, self.structure, np.asarray(state.counts))
+        found = warnings_of(result, self.structure, np.asarray(state.counts))
         return dataclasses.replace(result, warnings=found)
 
 
-def _warnings(fit: Fit, structure: Structure, counts: np.ndarray) -> tuple[str, ...]:
+def warnings_of(fit: Fit, structure: Structure, counts: np.ndarray) -> tuple[str, ...]:
     """What to know before trusting a fit.
 
     Raises:

@@ -38,7 +38,7 @@ class Program:
     """EM's functions, compiled when first called.
 
     Attributes:
-        mesh: over whose devices rows, weights and responsibilities are divided.
+        mesh: over whose devices rows and responsibilities are divided.
         structure: of the covariances.
         layout: of the rows of one device.
     """
@@ -67,10 +67,10 @@ class Program:
         return maximise(self.structure, statistics, means, reseeded, regulariser)
 
     @_mapped(REPLICATED, SHARDED, SHARDED)
-    def statistics(self, gmm: GaussianMixture, x: Array, weights: Array) -> Statistics:
+    def statistics(self, gmm: GaussianMixture, x: Array, mask: Array) -> Statistics:
         """E-step over the rows of all devices."""
         part = partial(of_rows, self.structure, gmm, tile=self.layout.tile)
-        return self._scan(part, x, weights).over_devices()
+        return self._scan(part, x, mask).over_devices()
 
     def _scan(self, function: Callable[..., Statistics], *rows: Array) -> Statistics:
         """Statistics of all chunks of this device's rows, from those of one."""

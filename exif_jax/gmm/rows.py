@@ -49,17 +49,11 @@ class Layout:
         return self.chunks * self.chunk
 
 
-def checked(x: Any, sample_weight: Any = None, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows as given and their weights as float64.
-
-    Args:
-        x: float [N, D]; anything in masked rows.
-        sample_weight: [N], not negative, or booleans; zero masks a row; None: all one.
-        first: number of the first row in messages.
+def checked(x: Any, first: int = 0) -> np.ndarray:
+    """Rows as given, the `first` of that number in messages.
 
     Raises:
-        ValueError: another shape or type, NaN or infinity (says in which row), negative weights,
-            no rows.
+        ValueError: another shape or type, NaN or infinity (says in which row), no rows.
     """
     x = x if isinstance(x, np.ndarray) else np.asarray(x)
     if x.ndim != 2:
@@ -68,40 +62,25 @@ def checked(x: Any, sample_weight: Any = None, first: int = 0) -> tuple[np.ndarr
         raise ValueError(f"the data must be floats, not {x.dtype}")
     if not len(x) or not x.shape[1]:
         raise ValueError(f"the data must have rows and columns, not {x.shape}")
-    if sample_weight is None:
-        weights = np.ones(len(x))
-    else:
-        weights = np.asarray(sample_weight, np.float64)
-        if weights.shape != (len(x),):
-            raise ValueError(f"{len(x)} rows need as many weights, not {weights.shape}")
-        wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-        if len(wrong):
-            raise ValueError(
-                f"weights must be finite and not negative: {len(wrong)} are not, the first is "
-                f"{weights[wrong[0]]} of row {first + wrong[0]}"
-            )
     bad = [
         start + np.flatnonzero(~np.isfinite(x[start : start + 8192]).all(axis=1))
         for start in range(0, len(x), 8192)
     ]
     rows = np.concatenate(bad)
-    rows = rows[weights[rows] > 0]
     if len(rows):
         raise ValueError(
             f"{len(rows)} rows hold NaN or infinity, the first is row {first + rows[0]}: "
-            "leave them out or give them weight 0"
+            "leave them out"
         )
-    return x, weights
+    return x
 
 
-def place(x: np.ndarray, weights: np.ndarray, layout: Layout, mesh: Mesh) -> tuple[Array, Array]:
-    """This process's rows over its devices of the mesh, padded with rows of weight zero."""
+def place(x: np.ndarray, layout: Layout, mesh: Mesh) -> tuple[Array, Array]:
+    """This process's rows over its devices of the mesh, padded with zeros; 1 for each row of x."""
     rows = len(local_devices(mesh)) * layout.rows
     padded = np.zeros((rows, *x.shape[1:]), x.dtype)
     padded[: len(x)] = x
-    mask = np.zeros(rows, x.dtype)
-    mask[: len(x)] = weights
-    padded[mask == 0] = 0  # masked rows may hold anything, NaN too
+    mask = (np.arange(rows) < len(x)).astype(x.dtype)
     placed: tuple[Array, Array] = shard((padded, mask), mesh)
     return placed
 

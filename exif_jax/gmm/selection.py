@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from tqdm import tqdm
 
-from exif_jax.gmm.covariances import Structure, structures
+from exif_jax.gmm.covariances import Structure
 from exif_jax.gmm.em import Fit, fit
 from exif_jax.gmm.mixture import GaussianMixture, information_criterion, log_density
 from exif_jax.gmm.sources import Stream
@@ -65,17 +65,12 @@ class Candidate:
     @property
     def line(self) -> str:
         """What is known of it, in one line."""
-        start = f"{self.num_components} components, {self.name}"
+        start = f"{self.num_components} components, {self.structure.label}"
         if self.error is not None:
             return f"{start}: {self.error}"
         held = self.heldout_log_likelihood
         middle = "" if held is None else f"held-out log-likelihood {held:.3f}, "
         return f"{start}: {middle}BIC {self.bic:.6g}, AIC {self.aic:.6g}"
-
-    @property
-    def name(self) -> str:
-        """Of the covariances, such as `low_rank 8` or `full ledoit_wolf`."""
-        return self.structure.label
 
     @property
     def structure(self) -> Structure:
@@ -91,69 +86,67 @@ class Candidate:
         return value if np.isfinite(value) else np.inf
 
 
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """Result of `select`.
-
-    Attributes:
-        criterion: that decided.
-        table: every candidate, in the order tried.
-        best: the chosen one.
-        fit: of the chosen one to all rows.
-    """
-
-    criterion: str
-    table: tuple[Candidate, ...]
-    best: Candidate
-    fit: Fit
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-
-
 def compare(
     key: Array,
     x: np.ndarray | Stream,
-    num_components: int | Iterable[int],
+    structures: Sequence[Structure],
+    num_components: Iterable[int],
     *,
-    covariance_type: str | Sequence[str] = "full",
-    rank: int | Sequence[int] = 8,
-    shrinkage: str | Sequence[str] = "none",
     heldout: np.ndarray | Stream | None = None,
     checkpoint: Path | None = None,
     **options: Any,
 ) -> tuple[Candidate, ...]:
-    """Fits every candidate.
+    """Fits every structure with every number of components.
 
     Args:
         key: a JAX key.
         x: rows to fit, see `fit`.
-        num_components: one number, or all to try.
-        covariance_type: one, or all to try.
-        rank: of `low_rank`, one or all to try.
-        shrinkage: of `full` and `tied`, one or all to try.
-        heldout: rows for the held-out log-likelihood; None: none.
+        structures: of the covariances; `structures` lists combinations.
+        num_components: to try with each.
+        heldout: rows for the held-out log-likelihood; None: none. Rows that belong together
+            (windows of one photo, photos of one camera) should all be in `x` or all be here.
         checkpoint: directory that keeps what was fitted before an interruption.
         **options: of `fit`, the same for every candidate.
 
     Returns:
         A row each; one that cannot be fitted has an `error`.
     """
-    kinds = structures(_listed(covariance_type), _listed(rank), _listed(shrinkage))
-    pairs = list(itertools.product(kinds, _listed(num_components)))
+    pairs = list(itertools.product(structures, num_components))
     columns = x.columns if isinstance(x, Stream) else x.shape[1]
     rows = []
     for structure, size in tqdm(pairs, desc="mixtures", unit="fit", disable=None):
         name = f"{structure.covariance_type}_{structure.rank}_{structure.shrinkage}_{size}"
         saved = checkpoint / name if checkpoint else None
         row = Candidate.of(structure, size, columns)
-        rows.append(_fitted(key, x, heldout, row, checkpoint=saved, **options))
+        try:
+            result = fit_candidate(key, x, row, checkpoint=saved, **options)
+        except ValueError as error:
+            rows.append(dataclasses.replace(row, error=str(error)))
+        else:
+            rows.append(_measured(row, result, heldout))
     return tuple(rows)
+
+
+def _measured(row: Candidate, result: Fit, heldout: np.ndarray | Stream | None) -> Candidate:
+    total = result.log_likelihood * result.rows
+    return dataclasses.replace(
+        row,
+        log_likelihood=result.log_likelihood,
+        heldout_log_likelihood=None if heldout is None else mean_log_density(result.gmm, heldout),
+        bic=information_criterion("bic", total, result.gmm, result.rows),
+        aic=information_criterion("aic", total, result.gmm, result.rows),
+        converged=result.converged,
+        warnings=result.warnings,
+    )
 
 
 def best_of(table: Sequence[Candidate], criterion: str) -> Candidate:
     """The candidate that a criterion prefers.
+
+    Args:
+        table: of `compare`.
+        criterion: `heldout`: highest log-likelihood of rows that were not fitted; `bic` or `aic`:
+            lowest on the fitted ones. The last two assume many more rows than parameters.
 
     Raises:
         ValueError: an unknown criterion, or no candidate could be fitted.
@@ -170,8 +163,8 @@ def best_of(table: Sequence[Candidate], criterion: str) -> Candidate:
 
 
 def mean_log_density(gmm: GaussianMixture, x: np.ndarray | Stream) -> float:
-    """Mean log-density of rows, without weights."""
-    blocks = (rows for rows, _ in x.blocks(x.block_rows)) if isinstance(x, Stream) else [x]
+    """Mean log-density of rows."""
+    blocks = x.blocks(x.block_rows) if isinstance(x, Stream) else [x]
     parts = [np.asarray(log_density(gmm, rows), np.float64) for rows in blocks]
     return float(np.concatenate(parts).mean())
 
@@ -181,62 +174,3 @@ def fit_candidate(key: Array, x: np.ndarray | Stream, candidate: Candidate, **op
     of_size = jax.random.fold_in(key, candidate.num_components)
     structure = dataclasses.asdict(candidate.structure)
     return fit(of_size, x, candidate.num_components, **structure, **options)
-
-
-def select(
-    key: Array,
-    x: np.ndarray,
-    num_components: int | Iterable[int] = range(1, 9),
-    criterion: str = "heldout",
-    *,
-    heldout: np.ndarray | None = None,
-    **options: Any,
-) -> Selection:
-    """Fits candidates, compares them, and fits the best one to all rows.
-
-    Args:
-        key: a JAX key.
-        x: float [N, D].
-        num_components: one number, or all to try, such as `range(1, 9)`.
-        criterion: `heldout`: highest log-likelihood of rows that were not fitted; `bic` or `aic`:
-            lowest on the fitted ones. The last two assume many more rows than parameters.
-        heldout: rows to compare by. Rows that belong together (windows of one photo, photos of one
-            camera) should all be in `x` or all be here.
-        **options: of `compare`, the same for every candidate.
-
-    Returns:
-        The table, the choice, and the fit to all rows (`x` and `heldout` together).
-
-    Raises:
-        ValueError: unknown criterion, or no candidate can be fitted.
-    """
-    if criterion == "heldout" and heldout is None:
-        raise ValueError("the criterion heldout compares by rows that are not fitted: give heldout")
-    table = compare(key, x, num_components, heldout=heldout, **options)
-    best = best_of(table, criterion)
-    everything = x if heldout is None else np.concatenate([x, heldout])
-    of_fit = {k: v for k, v in options.items() if k not in ("covariance_type", "rank", "shrinkage")}
-    return Selection(criterion, table, best, fit_candidate(key, everything, best, **of_fit))
-
-
-def _fitted(
-    key: Array,
-    x: np.ndarray | Stream,
-    heldout: np.ndarray | Stream | None,
-    row: Candidate,
-    **options: Any,
-) -> Candidate:
-    try:
-        result = fit_candidate(key, x, row, **options)
-    except ValueError as error:
-        return dataclasses.replace(row, error=str(error))
-    total = result.log_likelihood * result.rows
-    return dataclasses.replace(
-        row,
-        log_likelihood=result.log_likelihood,
-        heldout_log_likelihood=None if heldout is None else mean_log_density(result.gmm, heldout),
-        bic=information_criterion("bic", total, result.gmm, result.rows),
-        aic=information_criterion("aic", total, result.gmm, result.rows),
-        converged=result.converged,
-        warnings=result.warnings,
-    )

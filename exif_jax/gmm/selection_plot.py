@@ -2,21 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
-from exif_jax.figures import LINES, STYLE, finish, save
+from exif_jax.figures import LINES, STYLE, finish
 from exif_jax.gmm.selection import Candidate
-
-
-def selection_plot(
-    table: Sequence[Candidate], chosen: Candidate, criterion: str, out: Path
-) -> Path:
-    """Writes `selection_curves` to a PNG; returns its path."""
-    return save(selection_curves(table, chosen, criterion), out)
 
 
 def selection_curves(table: Sequence[Candidate], chosen: Candidate, criterion: str) -> Figure:
@@ -40,7 +32,7 @@ def selection_curves(table: Sequence[Candidate], chosen: Candidate, criterion: s
     for row in table:
         if math.isfinite(row.cost(criterion)):
             point = (row.num_components, row.cost(criterion) - lowest)
-            lines.setdefault(row.name, []).append(point)
+            lines.setdefault(row.structure.label, []).append(point)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.5, 3.8), layout="constrained")
         axes = figure.subplots()

@@ -11,7 +11,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from exif_jax.gmm.covariances import Structure
-from exif_jax.gmm.frame import Moments, moments_of, needs_matrix, of_all_processes
+from exif_jax.gmm.frame import Moments, moments_of
 from exif_jax.gmm.mixture import GaussianMixture
 from exif_jax.gmm.problem import Problem
 from exif_jax.gmm.program import Program
@@ -20,42 +20,35 @@ from exif_jax.gmm.start import Sample, generator
 from exif_jax.gmm.statistics import Statistics
 from exif_jax.training.mapping import data_mesh, to_host
 
-BLOCK_ROWS = 32768  # rows of one device in memory at once
-
-# Rows [n, D], or (rows, weights [n]).
-Chunk = np.ndarray | tuple[np.ndarray, np.ndarray]
-
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
     """More rows than fit into memory.
 
     Attributes:
-        chunks: arrays [n, D] of any lengths, or pairs of such an array and weights [n], that can be
-            iterated again and again: a memory-mapped array, a list, a Grain data set. Those of this
-            process, where the mesh has devices of several.
+        chunks: arrays [n, D] of any lengths that can be iterated again and again: a memory-mapped
+            array, a list, a Grain data set. Those of this process, where the mesh has devices of
+            several.
         block_rows: rows of one device in memory at once.
     """
 
-    chunks: Iterable[Chunk]
-    block_rows: int = BLOCK_ROWS
+    chunks: Iterable[np.ndarray]
+    block_rows: int = 32768
 
-    def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows and weights in blocks of exactly `size` rows, the last one shorter.
+    def blocks(self, size: int) -> Iterator[np.ndarray]:
+        """Rows in blocks of exactly `size`, the last one shorter.
 
         Raises:
             ValueError: a chunk without rows, of another width or type, or with NaN or infinity.
         """
-        rows: list[np.ndarray] = []
-        weights: list[np.ndarray] = []
-        waiting = done = 0
+        waiting: list[np.ndarray] = []
+        length = done = 0
         first: np.ndarray | None = None
         for number, chunk in enumerate(self._parts(size)):
-            x, w = chunk if isinstance(chunk, tuple) else (chunk, None)
-            x = x if isinstance(x, np.ndarray) else np.asarray(x)
+            x = chunk if isinstance(chunk, np.ndarray) else np.asarray(chunk)
             if not len(x):
                 raise ValueError(f"chunk {number} has no rows")
-            x, w = checked(x, w, first=done)
+            x = checked(x, first=done)
             first = x[:0] if first is None else first
             if x.shape[1] != first.shape[1] or x.dtype != first.dtype:
                 raise ValueError(
@@ -63,25 +56,23 @@ class Stream:
                     f"{first.shape[1]} of {first.dtype}"
                 )
             done += len(x)
-            rows.append(x)
-            weights.append(w)
-            waiting += len(x)
-            while waiting >= size:
-                x = rows[0] if len(rows) == 1 else np.concatenate(rows)
-                w = weights[0] if len(weights) == 1 else np.concatenate(weights)
-                yield x[:size], w[:size]
-                rows, weights, waiting = [x[size:]], [w[size:]], len(x) - size
-        if waiting:
-            yield np.concatenate(rows), np.concatenate(weights)
-        elif not done:
+            length += len(x)
+            waiting.append(x)
+            while length >= size:
+                x = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+                yield x[:size]
+                waiting, length = [x[size:]], length - size
+        if not done:
             raise ValueError("the data have no chunks")
+        if length:
+            yield np.concatenate(waiting)
 
     @property
     def columns(self) -> int:
         """D."""
-        return next(self.blocks(1))[0].shape[1]
+        return next(self.blocks(1)).shape[1]
 
-    def _parts(self, size: int) -> Iterator[Chunk]:
+    def _parts(self, size: int) -> Iterator[np.ndarray]:
         """The chunks; a single array, a memory-mapped one too, in slices."""
         if isinstance(self.chunks, np.ndarray):
             for start in range(0, max(len(self.chunks), 1), size):
@@ -95,19 +86,19 @@ class Rows:
     """This process's rows of a fit, and how they go to its devices.
 
     Attributes:
-        blocks: gives rows and weights, again and again.
+        blocks: gives them, again and again.
         program: over the devices that take a block at once.
         mesh: of all devices.
         stay: whether the rows stay on the devices between iterations.
     """
 
-    blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
+    blocks: Callable[[], Iterable[np.ndarray]]
     program: Program
     mesh: Mesh
     stay: bool
 
     @classmethod
-    def of(cls, x: Any, sample_weight: Any, structure: Structure, mesh: Mesh) -> "Rows":
+    def of(cls, x: Any, structure: Structure, mesh: Mesh) -> "Rows":
         """Rows in memory, or a `Stream`.
 
         Raises:
@@ -115,8 +106,8 @@ class Rows:
         """
         devices = local_devices(mesh)
         if not isinstance(x, Stream):
-            block = checked(x, sample_weight)
-            share = -(-len(block[0]) // len(devices))
+            block = checked(x)
+            share = -(-len(block) // len(devices))
             most = max(int(part["rows"]) for part in gather({"rows": share}, mesh))
             layout = Layout.of(most, devices[0].platform)
             return cls(lambda: [block], Program(mesh, structure, layout), mesh, True)
@@ -135,20 +126,20 @@ class Rows:
         structure, rng = self.program.structure, generator(key, jax.process_index())
         moments: Moments | None = None
         sample: Sample | None = None
-        for x, weights in self.blocks():
+        for x in self.blocks():
             if sample is None:
                 structure.check(x.shape[1])
-            moments = moments_of(x, weights, needs_matrix(structure), moments)
-            drawn = Sample.of(rng, x, weights)
+            moments = moments_of(x, structure.keeps == "any", moments)
+            drawn = Sample.of(rng, x)
             sample = drawn if sample is None else sample.merge(drawn)
-        assert sample is not None
-        return of_all_processes(moments, self.mesh), sample.over_processes(self.mesh)
+        assert moments is not None and sample is not None
+        return moments.over_processes(self.mesh), sample.over_processes(self.mesh)
 
     def placed(self, problem: Problem) -> Callable[[], Iterable[tuple[Array, Array]]]:
         """Gives the blocks in working coordinates, on the devices."""
 
         def blocks() -> Iterator[tuple[Array, Array]]:
-            return (problem.placed(self.program, *block) for block in self.blocks())
+            return (problem.placed(self.program, block) for block in self.blocks())
 
         if not self.stay:
             return blocks
@@ -158,10 +149,10 @@ class Rows:
     def statistics(self, blocks: Iterable[tuple[Array, Array]], gmm: GaussianMixture) -> Statistics:
         """E-step over the rows of all processes."""
         total = None
-        for x, weights in blocks:
+        for x, mask in blocks:
             # The last block has to be done before another: no more than two are in memory.
             jax.block_until_ready(total)
-            part = self.program.statistics(gmm, x, weights)
+            part = self.program.statistics(gmm, x, mask)
             total = part if total is None else _merge(total, part)
         assert total is not None
         if self.program.mesh == self.mesh:

@@ -18,13 +18,12 @@ class Statistics:
     """What EM needs to know of rows; sums of two sets of rows are added by `merge`.
 
     Attributes:
-        counts: weighted responsibilities, [K].
+        counts: sums of responsibilities, [K].
         sums: responsibilities times (x - means of the mixture), [K, D].
         scatter: second moments about the means of the mixture, see `Covariances`.
         fourth: fourth moments of the distances from them, [K]; zero without shrinkage.
-        log_likelihood: weighted sum of log-densities, [2]: the sum and its rounding error.
-        weight: sum of the rows' weights, [].
-        rows: number of rows of positive weight, [].
+        log_likelihood: sum of log-densities, [2]: the sum and its rounding error.
+        rows: number of rows, [].
         worst_density: lowest log-density of a row, [].
         worst_row: that row, [D].
     """
@@ -34,7 +33,6 @@ class Statistics:
     scatter: Array
     fourth: Array
     log_likelihood: Array
-    weight: Array
     rows: Array
     worst_density: Array
     worst_row: Array
@@ -64,7 +62,7 @@ class Statistics:
     @property
     def mean_log_likelihood(self) -> Array:
         """Mean log-density of the rows, []."""
-        return self.log_likelihood.sum() / self.weight
+        return self.log_likelihood.sum() / self.rows
 
 
 def compensated(a: Array, b: Array) -> Array:
@@ -78,17 +76,9 @@ def compensated(a: Array, b: Array) -> Array:
 def about_responsibilities(
     structure: Structure, x_ND: Array, weighted_NK: Array, means_KD: Array, tile: int
 ) -> Statistics:
-    """Statistics of rows with given responsibilities, about given means.
-
-    Args:
-        structure: of the mixture.
-        x_ND: rows, finite also where masked.
-        weighted_NK: responsibilities times the rows' weights.
-        means_KD: what the moments are taken about.
-        tile: see `linalg.scatter`.
-    """
+    """Statistics of rows with given responsibilities (zero where masked), about given means."""
     counts = weighted_NK.sum(axis=0)
-    weights = weighted_NK.sum(axis=1)
+    used = weighted_NK.sum(axis=1) > 0
     shrinks = structure.shrinkage != "none"
     return Statistics(
         counts=counts,
@@ -96,23 +86,22 @@ def about_responsibilities(
         scatter=structure.kind.scatter(x_ND, weighted_NK, means_KD, tile),
         fourth=fourth_moments(x_ND, weighted_NK, means_KD) if shrinks else jnp.zeros_like(counts),
         log_likelihood=jnp.zeros(2, x_ND.dtype),
-        weight=weights.sum(),
-        rows=(weights > 0).sum().astype(x_ND.dtype),
+        rows=used.sum().astype(x_ND.dtype),
         worst_density=jnp.zeros((), x_ND.dtype),
-        worst_row=x_ND[jnp.argmax(weights > 0)],
+        worst_row=x_ND[jnp.argmax(used)],
     )
 
 
 def of_rows(
-    structure: Structure, gmm: GaussianMixture, x_ND: Array, weights_N: Array, tile: int
+    structure: Structure, gmm: GaussianMixture, x_ND: Array, mask_N: Array, tile: int
 ) -> Statistics:
-    """E-step: statistics of rows [N, D] with weights [N] (zero masks a row) under a mixture."""
+    """E-step: statistics of rows [N, D] under a mixture; 0 in the mask [N] leaves a row out."""
     parts = log_joint(gmm, x_ND)
     densities = logsumexp(parts, axis=1)
-    weighted = weights_N[:, None] * jnp.exp(parts - densities[:, None])
-    seen = jnp.where(weights_N > 0, densities, jnp.inf)
+    weighted = mask_N[:, None] * jnp.exp(parts - densities[:, None])
+    seen = jnp.where(mask_N > 0, densities, jnp.inf)
     worst = seen.argmin()
-    worst_row, total = x_ND[worst], dot(weights_N, densities)
+    worst_row, total = x_ND[worst], dot(mask_N, densities)
     if tile:
         # Rows of one component side by side let `scatter` pass over the other components' tiles.
         order = jnp.argsort(parts.argmax(axis=1))

@@ -1,6 +1,6 @@
 """Binary stage: tell photographs from generated images, held close to the pretext features."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -11,12 +11,12 @@ from jax import Array
 
 from data_pipelines.errors import UserError
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
-from data_pipelines.pipeline import labelled_batches, load_labelled
+from data_pipelines.pipeline import central_windows, labelled_batches
 from data_pipelines.splits import split_groups
 from exif_jax import metrics
 from exif_jax.config import BinaryConfig, check_not_negative, check_positive, check_set
 from exif_jax.detection.detectors import save_detector
-from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.features import extract_features
 from exif_jax.detection.kinds import Binary
 from exif_jax.losses import feature_distance
 from exif_jax.models.extractor import Extractor, apply, extractor_shapes, init_extractor
@@ -24,7 +24,7 @@ from exif_jax.models.heads import BinaryHead
 from exif_jax.models.patches import normalise, random_patches
 from exif_jax.models.trained import LoadedExtractor, load_extractor
 from exif_jax.training.loop import Stage, fit
-from exif_jax.training.mapping import check_divides, data_mesh, example_keys, replicate
+from exif_jax.training.mapping import check_divides, data_mesh, example_keys
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
@@ -96,21 +96,12 @@ def _evaluator(
     extractor: Extractor, images: Sequence[LabelledImage], threshold: float
 ) -> Callable[[Params], dict[str, float]]:
     """Validation on the central window of each image, over its whole grid of patches."""
-    functions = feature_functions(extractor, data_mesh(jax.local_devices()))
 
     def evaluate(params: Params) -> dict[str, float]:
-        labels: list[int] = []
-
-        def windows() -> Iterator[np.ndarray]:
-            for image in images:
-                example = load_labelled(image)
-                if example["valid"]:
-                    labels.append(int(example["label"]))
-                    yield example["image"][: example["size"][0], : example["size"][1]]
-
-        local = replicate(params["extractor"], functions.mesh)
-        scores = Binary().score(extract_features(functions, local, windows()), params)
-        truth = np.array(labels)
+        read: list[LabelledImage] = []
+        windows = central_windows(images, read)
+        scores = Binary().score(extract_features(extractor, params["extractor"], windows), params)
+        truth = np.array([image.label for image in read])
         right = np.clip(np.where(truth == 1, scores, 1 - scores), 1e-12, 1)
         return {
             "loss": float(-np.log(right).mean()),

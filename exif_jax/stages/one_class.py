@@ -1,5 +1,6 @@
 """One-class stage: density of the features of photographs, threshold from photos not fitted."""
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -9,8 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from safetensors.numpy import load, save
 
 from data_pipelines.errors import UserError
+from data_pipelines.files import write_bytes
 from data_pipelines.photo_sources import open_photos
 from exif_jax import gmm
 from exif_jax.config import (
@@ -24,10 +27,11 @@ from exif_jax.detection.detectors import save_detector
 from exif_jax.detection.kinds import OneClass
 from exif_jax.detection.projection import principal_projection, project
 from exif_jax.detection.thresholds import fitting_percentile_threshold, quantile_threshold
-from exif_jax.gmm.selection_plot import selection_plot
-from exif_jax.models.storage import Tree
+from exif_jax.figures import save as save_figure
+from exif_jax.gmm.selection_plot import selection_curves
+from exif_jax.models.storage import Tree, flatten
 from exif_jax.models.trained import load_extractor
-from exif_jax.stages.mixture_candidates import candidate_numbers, candidate_structures, words
+from exif_jax.stages.mixture_candidates import candidate_numbers, candidate_structures
 from exif_jax.stages.photo_features import Chunks, PhotoFeatures, photo_features
 from exif_jax.stages.photo_parts import Parts, divide
 from exif_jax.training.curves import training_curves
@@ -106,10 +110,8 @@ def _fit_mixture(x: MixtureRows, parts: Parts, config: OneClassConfig, workdir: 
         table = gmm.compare(
             key,
             x.of(parts.fit),
+            structures,
             counts,
-            covariance_type=words(config.covariance_type),
-            rank=candidate_numbers("rank", config.rank),
-            shrinkage=words(config.shrinkage),
             heldout=x.of(parts.choose),
             checkpoint=workdir / "em" / "candidates",
             **options,
@@ -118,7 +120,7 @@ def _fit_mixture(x: MixtureRows, parts: Parts, config: OneClassConfig, workdir: 
             _log.info("%s", row.line)
         choice = gmm.best_of(table, config.criterion)
         _log.info("chosen by %s: %s", config.criterion, choice.line)
-        selection_plot(table, choice, config.criterion, workdir / "selection.png")
+        save_figure(selection_curves(table, choice, config.criterion), workdir / "selection.png")
     candidate = choice or gmm.Candidate.of(structures[0], counts[0], x.columns)
     held = x.of(parts.threshold)
     saved = workdir / "em" / "final"
@@ -170,7 +172,7 @@ def run(config: OneClassConfig, workdir: Path) -> None:
             f"config.num_components = {config.num_components!r}: {len(parts.fit)} photos to fit "
             "are fewer than the components"
         )
-    projection = principal_projection(features.chunks(parts.fit), config.pca)
+    projection = _projection(features, parts.fit, config.pca, workdir / "em")
     rows = MixtureRows(features, projection, config.precision)
     try:
         with jax.enable_x64(config.precision == "float64"):
@@ -220,6 +222,19 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     )
     shutil.rmtree(workdir / "em", ignore_errors=True)  # states of EM: the detector has the last
     _log.info("threshold %.4f, %s", -rule.threshold, rule.summary)
+
+
+def _projection(features: PhotoFeatures, rows: np.ndarray, pca: int, folder: Path) -> Tree:
+    """The projection learnt from rows, computed once: states of EM are of projected features.
+
+    Other versions of a library compute other last bits, with which EM would not continue.
+    """
+    learnt_from = "".join(part.name for part in features.parts).encode() + rows.tobytes()
+    path = folder / f"projection-{hashlib.sha256(learnt_from).hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        folder.mkdir(exist_ok=True)
+        write_bytes(path, save(flatten(principal_projection(features.chunks(rows), pca))))
+    return load(path.read_bytes())
 
 
 def _facts(mixture: Mixture) -> dict[str, Any]:

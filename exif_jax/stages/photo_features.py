@@ -6,36 +6,21 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_text
-from data_pipelines.images import ImageError
 from exif_jax.config import OneClassConfig
-from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.features import extract_features, readable
 from exif_jax.models.storage import flatten
 from exif_jax.models.trained import LoadedExtractor
-from exif_jax.training.mapping import data_mesh, replicate
 
 _log = logging.getLogger(__name__)
 # Bytes of memory for every number of the features, copies in float64 included, in memory.
 _BYTES = 64
-
-
-class Photo(Protocol):
-    """What is needed of a photo here."""
-
-    @property
-    def path(self) -> str:
-        """Its file."""
-
-    @property
-    def read(self) -> Callable[[], np.ndarray]:
-        """Decodes it; raises ImageError."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +76,6 @@ def photo_features(
     Raises:
         UserError: no photo can be read.
     """
-    functions = feature_functions(extractor.module, data_mesh(jax.local_devices()))
-    params = replicate(extractor.params, functions.mesh)
     network = hashlib.sha256(b"".join(x.tobytes() for x in flatten(extractor.params).values()))
     size = config.batch_size * config.checkpoint_every
     folder = workdir / "features"
@@ -111,9 +94,11 @@ def photo_features(
                 progress.update(len(part))
             else:
                 errors: dict[int, str] = {}
-                images = _readable(part, errors, progress)
-                chunk = 16 * config.batch_size
-                computed = extract_features(functions, params, images, chunk, config.data.patches)
+                images = readable(_decoders(part, progress), errors)
+                computed = extract_features(
+                    *(extractor.module, extractor.params, images),
+                    *(16 * config.batch_size, config.data.patches),
+                )
                 _save(path, computed, errors)
             features, unread = _load(path)
             positions += [start + i for i in range(len(part)) if i not in unread]
@@ -142,16 +127,10 @@ def photo_features(
     return PhotoFeatures(np.array(positions), tuple(parts), np.array(starts), everything)
 
 
-def _readable(
-    photos: Sequence[Photo], errors: dict[int, str], progress: tqdm
-) -> Iterator[np.ndarray]:
-    """Decoded photos; the reasons of unreadable ones go to `errors`, by position."""
-    for position, photo in enumerate(photos):
+def _decoders(photos: Sequence[Any], progress: tqdm) -> Iterator[Callable[[], np.ndarray]]:
+    for photo in photos:
         progress.update()
-        try:
-            yield photo.read()
-        except ImageError as error:
-            errors[position] = str(error)
+        yield photo.read
 
 
 def _save(path: Path, features: np.ndarray, errors: dict[int, str]) -> None:

@@ -1,6 +1,5 @@
 """The curves of a run, drawn from its metrics.jsonl."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from data_pipelines.errors import UserError
 from exif_jax.figures import COLOURS, LINES, STYLE, finish, save
+from exif_jax.training.runs import read_metrics
 
 # Titles of the panels of validation metrics, one for each family.
 _TITLES = {
@@ -39,6 +39,8 @@ def training_curves(metrics_path: Path, out: Path) -> Path:
         UserError: the file is absent or has no complete line.
     """
     lines = read_metrics(metrics_path)
+    if not lines:
+        raise UserError(f"{metrics_path}: missing, or holds no metrics yet; is this a run?")
     validation = [line for line in lines if line["split"] == "validation"]
     names = sorted({name for line in validation for name in line})
     families: dict[str, list[str]] = {}
@@ -91,25 +93,3 @@ def _draw(axes: Axes, lines: Sequence[Mapping[str, Any]], name: str, label: str,
         # A single point is no line.
         kw["marker"] = kw.get("marker") or ("o" if len(points) == 1 else None)
         axes.plot(steps, values, label=label, **kw)
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last one cut short by a crash is left out.
-
-    Raises:
-        UserError: the file is absent, damaged or has no complete line.
-    """
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); is this a run?") from error
-    lines = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            lines.append(json.loads(text))
-        except ValueError as error:
-            if number < len(texts):
-                raise UserError(f"{path}: line {number} is not JSON ({error})") from error
-    if not lines:
-        raise UserError(f"{path}: holds no metrics yet")
-    return lines

@@ -96,6 +96,23 @@ def log_to_terminal() -> None:
         logging.getLogger(name).propagate = False  # other libraries' handlers would repeat them
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, if it exists; a last one cut short by a crash is left out.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            if number < len(texts):
+                raise UserError(f"{path}: line {number} is not JSON ({error})") from error
+    return lines
+
+
 class MetricsLog:
     """metrics.jsonl and TensorBoard events of a run; only the first process writes.
 
@@ -106,8 +123,7 @@ class MetricsLog:
     def __init__(self, workdir: Path, step: int) -> None:
         """Opens the log of a run that continues after `step`."""
         self._path = workdir / "metrics.jsonl"
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        self._rows = [row for row in map(_row, lines) if row is not None and row["step"] <= step]
+        self._rows = [row for row in read_metrics(self._path) if row["step"] <= step]
         self._writes = jax.process_index() == 0
         if self._writes:
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in self._rows))
@@ -151,12 +167,3 @@ class MetricsLog:
         if self._writes:
             self._file.close()
             self._board.close()
-
-
-def _row(line: str) -> dict[str, Any] | None:
-    """A line of metrics.jsonl; None for one cut short by a crash."""
-    try:
-        row: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return row

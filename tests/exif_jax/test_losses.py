@@ -29,9 +29,10 @@ def test_classification_ignores_missing_labels():
 
 
 def test_ties_are_worth_a_half():
-    np.testing.assert_array_equal(
-        losses.pair_target(jnp.array([2.0, 1.0, 1.0]), jnp.array([1.0, 2.0, 1.0])), [1, 0, 0.5]
-    )
+    rows = losses.Rows(jnp.array([1.0, 0.0]), jnp.array([3.0, 3.0]), jnp.arange(2))
+    values, valid = losses.ranking_loss(rows, rows, jnp.array(0), "all_pairs")
+    np.testing.assert_array_equal(valid, [[False, True], [False, False]])
+    assert values[0, 1] == losses.pair_loss(jnp.array(1.0), jnp.array(0.5))
 
 
 @given(st.floats(-5, 5), st.sampled_from([0.0, 0.5, 1.0]))

@@ -144,7 +144,7 @@ def _train(one: results.Run, title: str, workdir: Path, lock: int) -> None:
 
 
 def _last_validation(run: Path) -> dict[str, float]:
-    from exif_jax.training.curves import read_metrics  # matplotlib, too
+    from exif_jax.training.runs import read_metrics  # jax takes seconds, too
 
     rows = [row for row in read_metrics(run / "metrics.jsonl") if row["split"] == "validation"]
     return {k: v for k, v in rows[-1].items() if k not in ("step", "split")} if rows else {}

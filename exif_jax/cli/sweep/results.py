@@ -1,8 +1,6 @@
 """What came of a sweep: kept after every run, and summarised over seeds at the end."""
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, write_json, write_text
+from data_pipelines.files import read_json, write_csv, write_json
 from exif_jax.cli.sweep.grid import Point
 
 STATE = "sweep.json"
@@ -125,15 +123,15 @@ def write(workdir: Path, runs: Sequence[Run]) -> None:
         }
         for summary in summarise(runs)
     ]
-    text = io.StringIO()
-    fields = list(runs[0].point.fields)
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["run", *fields, "seed", "status", *names])
-    for one in runs:
-        numbers = [one.metrics.get(name) for name in names]
-        values = one.point.fields.values()
-        table.writerow([one.point.name, *values, one.point.seed, one.status, *numbers])
-    write_text(workdir / "sweep.csv", text.getvalue())
+    header = ["run", *runs[0].point.fields, "seed", "status", *names]
+    lines = (
+        [
+            *(one.point.name, *one.point.fields.values(), one.point.seed, one.status),
+            *map(one.metrics.get, names),
+        ]
+        for one in runs
+    )
+    write_csv(workdir / "sweep.csv", header, lines)
     write_json(workdir / STATE, {"runs": rows, "points": points})
 
 

@@ -5,7 +5,7 @@ is fitted to four fifths of the groups (bursts of photos, single images) and sco
 turn. The numbers say whether detection gains from more pretraining; they are not a detector's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
-from data_pipelines.pipeline import load_labelled
+from data_pipelines.pipeline import central_windows
 from exif_jax import metrics
 from exif_jax.evaluation.evaluators.context import Context
 from exif_jax.training.loop import Evaluator
@@ -47,16 +47,7 @@ class _Images:
         """Features [n, F], labels [n] and groups [n] of the readable images."""
         if self._last is None or self._last[0] is not params:
             read: list[LabelledImage] = []
-
-            def windows() -> Iterator[np.ndarray]:
-                for image in self._images:
-                    example = load_labelled(image)
-                    if example["valid"]:
-                        read.append(image)
-                        height, width = example["size"]
-                        yield example["image"][:height, :width]
-
-            features = self._context.features(params, windows())
+            features = self._context.features(params, central_windows(self._images, read))
             labels = np.array([image.label for image in read])
             groups = np.unique([image.group for image in read], return_inverse=True)[1]
             self._last = (params, (features, labels, groups))

@@ -29,7 +29,7 @@ class Sums(NamedTuple):
         fourth: fourth moments of the distances from the means, [K]; used with shrinkage only.
         regulariser: added, see `Covariances.keeps`.
         rank: R.
-        shrinkage: name of one of the `METHODS`.
+        shrinkage: one of the `SHRINKAGES`.
     """
 
     scatter: Array
@@ -54,7 +54,6 @@ class Covariances(abc.ABC):
         has_rank: whether `rank` means something.
         shrinks: whether shrinkage means something.
         shared: whether all components have one covariance.
-        own_matrices: whether a component of no more rows than columns is singular.
     """
 
     name: ClassVar[str]
@@ -62,7 +61,6 @@ class Covariances(abc.ABC):
     has_rank: ClassVar[bool] = False
     shrinks: ClassVar[bool] = False
     shared: ClassVar[bool] = False
-    own_matrices: ClassVar[bool] = False
 
     @staticmethod
     @abc.abstractmethod
@@ -98,10 +96,6 @@ class Covariances(abc.ABC):
         """Logarithm of the determinant, []."""
 
     @abc.abstractmethod
-    def coloured(self, noise_ND: Array) -> Array:
-        """Rows of this covariance from rows of independent unit variance."""
-
-    @abc.abstractmethod
     def matrix(self) -> Array:
         """In scikit-learn's shape: [D, D], variances [D] or a variance []."""
 
@@ -132,18 +126,6 @@ class Covariances(abc.ABC):
         if self.shared:
             return self.log_determinant(columns)[None]
         return jax.vmap(lambda own: own.log_determinant(columns))(self)
-
-    def sample(self, noise_ND: Array, labels_N: Array) -> Array:
-        """Rows [N, D] of covariance `labels_N` from rows of independent unit variance."""
-        if self.shared:
-            return self.coloured(noise_ND)
-        every = jnp.arange(len(jax.tree.leaves(self)[0]))
-
-        def of_component(rows: Array, part: tuple[Array, Covariances]) -> tuple[Array, None]:
-            k, own = part
-            return jnp.where((labels_N == k)[:, None], own.coloured(noise_ND), rows), None
-
-        return lax.scan(of_component, noise_ND, (every, self))[0]
 
     @property
     def matrices(self) -> Array:

@@ -50,10 +50,6 @@ class Diagonal(Covariances):
         """From all deviations."""
         return -2 * jnp.log(self._row(columns)).sum()
 
-    def coloured(self, noise_ND: Array) -> Array:
-        """Rows times the deviations."""
-        return noise_ND / self._row(noise_ND.shape[1])
-
     def matrix(self) -> Array:
         """Variances [D]."""
         return self.precisions_cholesky**-2

@@ -9,7 +9,7 @@ from jax import Array
 
 from exif_jax.gmm import linalg
 from exif_jax.gmm.covariances.base import Covariances, Estimate, Shape, Sums
-from exif_jax.gmm.covariances.shrinkage import METHODS
+from exif_jax.gmm.covariances.shrinkage import ledoit_wolf
 
 
 @flax.struct.dataclass
@@ -25,7 +25,6 @@ class Full(Covariances):
     name = "full"
     keeps = "any"
     shrinks = True
-    own_matrices = True
 
     @staticmethod
     def shapes(components: int, columns: int, found: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -51,16 +50,10 @@ class Full(Covariances):
         """From the diagonal of the factor."""
         return -2 * jnp.log(jnp.diagonal(self.precisions_cholesky)).sum()
 
-    def _inverse(self) -> Array:
-        return linalg.inverse_transpose(self.precisions_cholesky.T)  # U^-1: upper
-
-    def coloured(self, noise_ND: Array) -> Array:
-        """Rows times the inverse factor."""
-        return linalg.dot(noise_ND, self._inverse())
-
     def matrix(self) -> Array:
         """[D, D]."""
-        return linalg.dot(self._inverse().T, self._inverse())
+        inverse = linalg.inverse_transpose(self.precisions_cholesky.T)  # U^-1: upper
+        return linalg.dot(inverse.T, inverse)
 
     @staticmethod
     def scatter_of_one(x_ND: Array, weights_N: Array, mean_D: Array, tile: int) -> Array:
@@ -71,6 +64,8 @@ class Full(Covariances):
     def estimate_one(cls, sums: Sums) -> Estimate:
         """The factor of the inverse covariance."""
         covariance = sums.scatter / sums.counts
-        covariance, share = METHODS[sums.shrinkage](covariance, sums.fourth, sums.counts)
+        share = jnp.zeros_like(sums.counts)
+        if sums.shrinkage == "ledoit_wolf":
+            covariance, share = ledoit_wolf(covariance, sums.fourth, sums.counts)
         lower, jitter = linalg.safe_cholesky(covariance + sums.regulariser)
         return cls(linalg.inverse_transpose(lower)), jitter, share

@@ -76,12 +76,6 @@ class LowRank(Covariances):
         """Along the directions, and across."""
         return jnp.log(self.variances).sum() + (columns - self.rank) * jnp.log(self.noise)
 
-    def coloured(self, noise_ND: Array) -> Array:
-        """Rows times the root of the covariance."""
-        sigma = jnp.sqrt(self.noise)
-        more = dot(noise_ND, self.directions) * (jnp.sqrt(self.variances) - sigma)[None]
-        return noise_ND * sigma + dot(more, self.directions.T)
-
     def matrix(self) -> Array:
         """[D, D]."""
         scaled = self.directions * (self.variances - self.noise)[None]

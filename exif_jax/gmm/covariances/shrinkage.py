@@ -1,19 +1,11 @@
 """Covariances from few rows, pulled towards a multiple of the identity."""
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 from jax import Array, lax
 
 from exif_jax.gmm.linalg import dot
 
-# (covariance [D, D], fourth moment [], count []) -> covariance, share of the target.
-Shrinkage = Callable[[Array, Array, Array], tuple[Array, Array]]
-
-
-def none(covariance_DD: Array, fourth: Array, count: Array) -> tuple[Array, Array]:
-    """The covariance as it is."""
-    return covariance_DD, jnp.zeros_like(count)
+SHRINKAGES = ("none", "ledoit_wolf")
 
 
 def ledoit_wolf(covariance_DD: Array, fourth: Array, count: Array) -> tuple[Array, Array]:
@@ -36,10 +28,6 @@ def ledoit_wolf(covariance_DD: Array, fourth: Array, count: Array) -> tuple[Arra
     share = jnp.where(spread > 0, jnp.clip(noise / jnp.where(spread > 0, spread, 1), 0, 1), 1)
     identity = jnp.eye(columns, dtype=covariance_DD.dtype)
     return (1 - share) * covariance_DD + share * mean * identity, share
-
-
-METHODS: dict[str, Shrinkage] = {"none": none, "ledoit_wolf": ledoit_wolf}
-SHRINKAGES = tuple(METHODS)
 
 
 def fourth_moments(x_ND: Array, weights_NK: Array, means_KD: Array) -> Array:

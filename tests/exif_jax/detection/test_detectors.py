@@ -6,7 +6,6 @@ import shutil
 import struct
 import zlib
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,11 +16,10 @@ from scipy.stats import multivariate_normal
 import exif_jax
 from data_pipelines.errors import UserError
 from exif_jax.detection.detectors import Detection, load_detector, save_detector
-from exif_jax.detection.features import extract_features, feature_functions
+from exif_jax.detection.features import extract_features
 from exif_jax.detection.kinds import OneClass
 from exif_jax.models.storage import FORMAT_VERSION, flatten
 from exif_jax.models.trained import load_extractor
-from exif_jax.training.mapping import data_mesh, replicate
 
 SIZES = [(64, 64), (40, 300), (130, 200), (256, 256), (20, 20), (1, 1), (300, 64)]
 FEATURES, KEPT, COMPONENTS = 10, 3, 2
@@ -96,9 +94,8 @@ def test_what_was_saved_comes_back(directory, tiny_extractor):
 
 def test_scores_are_minus_the_log_density_or_a_probability(directory, images):
     detector = load_detector(directory)
-    functions = feature_functions(detector.extractor.module, data_mesh(jax.local_devices()))
-    params = replicate(detector.extractor.params, functions.mesh)
-    features = extract_features(functions, params, images).astype(np.float64)
+    extractor = detector.extractor
+    features = extract_features(extractor.module, extractor.params, images).astype(np.float64)
     arrays = random_arrays(detector.kind)
     if detector.kind == "binary":
         logits = features @ arrays["head"]["fc"]["kernel"] + arrays["head"]["fc"]["bias"]
@@ -154,8 +151,7 @@ def png_header(width, height):
 def calibrated(tiny_extractor, images, tmp_path_factory):
     """A one-class detector with a calibration: the log-densities of `images` in float64."""
     extractor, arrays = load_extractor(tiny_extractor), random_arrays("one_class")
-    functions = feature_functions(extractor.module, data_mesh(jax.local_devices()))
-    features = extract_features(functions, replicate(extractor.params, functions.mesh), images)
+    features = extract_features(extractor.module, extractor.params, images)
     arrays["calibration"] = {"log_density": np.sort(-OneClass().score(features, arrays))}
     folder = tmp_path_factory.mktemp("calibrated") / "detector"
     save_detector(folder, "one_class", 0.5, extractor, arrays, {})

@@ -11,7 +11,7 @@ from exif_jax.detection.features import extract_features, feature_functions, lim
 from exif_jax.models import published as extractor_module
 from exif_jax.models.extractor import apply, extractor_shapes
 from exif_jax.models.patches import grid_patches, normalise
-from exif_jax.training.mapping import data_mesh, replicate
+from exif_jax.training.mapping import data_mesh
 
 SIZES = [(64, 64), (40, 200), (130, 200), (256, 256), (70, 64), (64 * 9, 64 * 2)]
 
@@ -39,27 +39,25 @@ def direct(network, images):
 @pytest.mark.parametrize(("devices", "chunk"), [(1, 7), (1, 512), (8, 8)])
 def test_chunks_buckets_and_devices_change_nothing(network, images, direct, devices, chunk):
     module, params = network
-    functions = feature_functions(module, data_mesh(jax.devices()[:devices]))
-    features = extract_features(
-        functions, replicate(params, functions.mesh), iter(images), chunk=chunk
-    )
+    mesh = data_mesh(jax.devices()[:devices])
+    features = extract_features(module, params, iter(images), chunk=chunk, mesh=mesh)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, direct, rtol=1e-4, atol=1e-5)
 
 
 def test_other_sizes_compile_nothing_new(network, images):
     module, params = network
-    functions = feature_functions(module, data_mesh(jax.devices()[:1]))
-    params = replicate(params, functions.mesh)
+    mesh = data_mesh(jax.devices()[:1])
+    functions = feature_functions(module, mesh)
 
     def compiled() -> tuple[int, int]:
         return functions.encode._cache_size(), functions.mix._cache_size()
 
-    extract_features(functions, params, images, chunk=7)
+    extract_features(module, params, images, chunk=7, mesh=mesh)
     before = compiled()
     # 12, 6 and 60 patches: lengths that fall into buckets already met.
     others = [np.zeros((*size, 3), np.uint8) for size in [(200, 300), (400, 70), (400, 640)]]
-    extract_features(functions, params, others, chunk=7)
+    extract_features(module, params, others, chunk=7, mesh=mesh)
     assert compiled() == before
 
 
@@ -84,10 +82,10 @@ def test_padding_tokens_change_nothing(network):
 
 def test_constant_image_gives_finite_features(network):
     module, params = network
-    functions = feature_functions(module, data_mesh(jax.devices()[:1]))
+    mesh = data_mesh(jax.devices()[:1])
     for value in (0, 128, 255):
         image = np.full((64, 64, 3), value, np.uint8)
-        assert np.isfinite(extract_features(functions, params, [image])).all()
+        assert np.isfinite(extract_features(module, params, [image], mesh=mesh)).all()
 
 
 def test_limit_keeps_the_first_patch_and_spreads_the_rest():
@@ -99,7 +97,7 @@ def test_limit_keeps_the_first_patch_and_spreads_the_rest():
 
 def test_no_images_no_features(network):
     module, params = network
-    assert len(extract_features(feature_functions(module, data_mesh()), params, [])) == 0
+    assert len(extract_features(module, params, [])) == 0
 
 
 def test_bfloat16_convolutions_stay_close(images):

@@ -1,5 +1,6 @@
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.labelled import TestSet, find_test_sets
 from data_pipelines.perturbations import parse_perturbations
 from exif_jax import metrics
-from exif_jax.evaluation.evaluate import Row, evaluate, format_table, read_scores
+from exif_jax.evaluation.evaluate import Row, Scores, evaluate, format_table
 
 BOTH = parse_perturbations("resize:0.5")
 
@@ -47,7 +48,7 @@ def labelled(tmp_path: Path) -> Path:
 
 def run(labelled: Path, workdir: Path) -> list[Row]:
     detectors = {"plain": Brightness(), "strict": Brightness(threshold=200)}
-    return evaluate(detectors, find_test_sets(labelled), BOTH, workdir, batch_size=4)
+    return evaluate(detectors, find_test_sets(labelled), BOTH, workdir, batch_size=4)[0]
 
 
 def test_rows_come_for_every_unit_with_means_last(labelled: Path, tmp_path: Path) -> None:
@@ -88,7 +89,21 @@ def test_files_hold_what_was_returned(labelled: Path, tmp_path: Path) -> None:
 
 def test_numbers_can_be_computed_again_from_the_scores(labelled: Path, tmp_path: Path) -> None:
     rows = run(labelled, tmp_path)
-    scores = read_scores(tmp_path / "scores.csv")
+    lines = defaultdict(lambda: defaultdict(list))
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        for line in csv.DictReader(file):
+            lines[line["detector"], line["perturbation"]][line["test_set"]].append(line)
+    scores = {
+        unit: {
+            test_set: Scores(
+                [line["path"] for line in found],
+                np.array([int(line["label"]) for line in found]),
+                np.array([float(line["score"]) for line in found], np.float32),
+            )
+            for test_set, found in by_set.items()
+        }
+        for unit, by_set in lines.items()
+    }
     assert list(scores) == list(dict.fromkeys((row.detector, row.perturbation) for row in rows))
     for row in rows:
         if row.test_set != "mean":

@@ -1,5 +1,6 @@
 """Fits in memory: scikit-learn's numbers, invariances, float32, bad data, empty components."""
 
+import dataclasses
 import functools
 
 import jax
@@ -14,6 +15,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from exif_jax import gmm
 from exif_jax.gmm.covariances import COVARIANCE_TYPES
+from exif_jax.gmm.problem import warnings_of
 from exif_jax.training.mapping import data_mesh
 
 ALL = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -165,50 +167,6 @@ def test_the_order_of_components_does_not_matter(kind, fit, x, start):
     np.testing.assert_allclose(b.gmm.weights, a.gmm.weights[order], rtol=1e-7)
 
 
-# Weights and masks
-
-
-@ALL
-def test_weights_are_repetitions_of_rows(kind, fit, x, start):
-    repetitions = np.random.default_rng(0).integers(0, 3, size=len(x))
-    weighted = fit(x, 3, kind, responsibilities=start, sample_weight=repetitions, reg_covar=1e-6)
-    repeated = fit(
-        np.repeat(x, repetitions, axis=0),
-        3,
-        kind,
-        responsibilities=np.repeat(start, repetitions, axis=0),
-        reg_covar=1e-6,
-    )
-    np.testing.assert_allclose(weighted.history, repeated.history, rtol=1e-9)
-    assert_same_mixture(weighted.gmm, repeated.gmm, rtol=1e-7)
-    assert weighted.rows == (repetitions > 0).sum()
-
-
-@pytest.mark.parametrize("key_start", [False, True])
-@pytest.mark.parametrize("hole", [np.nan, np.inf, 1e300])
-def test_masked_rows_change_nothing(hole, key_start, fit, x, start):
-    mask = np.arange(len(x)) % 4 > 0
-    given = {} if key_start else {"responsibilities": start}
-    rows = np.where(mask[:, None], x, hole)
-    masked = fit(rows, sample_weight=mask, **given)
-    zeroed = fit(np.where(mask[:, None], x, 0), sample_weight=mask.astype(float), **given)
-    jax.tree.map(np.testing.assert_array_equal, masked.gmm, zeroed.gmm)
-    assert masked.rows == mask.sum()
-    if not key_start:
-        without = fit(x[mask], responsibilities=start[mask])
-        assert_same_mixture(masked.gmm, without.gmm, rtol=1e-7)
-        assert masked.log_likelihood == pytest.approx(without.log_likelihood, rel=1e-9)
-
-
-@ALL
-def test_only_ratios_of_weights_count(kind, fit, x):
-    weights = np.random.default_rng(0).uniform(0.1, 2, size=len(x))
-    a = fit(x, 3, kind, sample_weight=weights)
-    b = fit(x, 3, kind, sample_weight=1e5 * weights)
-    np.testing.assert_allclose(a.history, b.history, rtol=1e-9)
-    assert_same_mixture(a.gmm, b.gmm, rtol=1e-7)
-
-
 # Devices and pieces
 
 
@@ -242,7 +200,7 @@ def test_em_in_pieces_is_em_in_one_go(kind, fit, x):
 
 
 def test_the_key_decides(fit, x):
-    a, b, c = (fit(x, start="random", key=key) for key in (0, 0, 1))
+    a, b, c = (fit(x, key=key) for key in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, a.gmm, b.gmm)
     assert not np.array_equal(a.gmm.means, c.gmm.means)
 
@@ -250,10 +208,10 @@ def test_the_key_decides(fit, x):
 def test_the_likeliest_of_several_starts_is_kept(fit, x, one_device):
     key = jax.random.key(0)
     keys = [key, *(jax.random.fold_in(key, i) for i in (1, 2, 3))]
-    singles = [gmm.fit(k, x, 3, start="random", mesh=one_device) for k in keys]
+    singles = [gmm.fit(k, x, 6, "diag", mesh=one_device) for k in keys]
     values = [single.log_likelihood for single in singles]
     assert np.ptp(values) > 1e-3
-    best = fit(x, start="random", n_init=4)
+    best = fit(x, 6, "diag", n_init=4)
     jax.tree.map(np.testing.assert_array_equal, best.gmm, singles[np.argmax(values)].gmm)
 
 
@@ -264,7 +222,7 @@ def test_em_starts_from_given_means(fit, x, centres):
 @pytest.mark.parametrize("kind", ["full", "low_rank"])
 def test_a_mixture_is_recovered_from_its_samples(kind, fit, random_mixture, dense):
     truth = random_mixture(kind, spread=8.0)
-    x = np.asarray(gmm.sample(jax.random.key(1), truth, 4000)[0])
+    x = gmm.to_sklearn(truth).set_params(random_state=1).sample(4000)[0]
     result = fit(x, 3, kind, observe=watch)
     distances = np.linalg.norm(truth.means[:, None] - result.gmm.means, axis=2)
     order = linear_sum_assignment(distances)[1]
@@ -354,18 +312,14 @@ def test_an_empty_start_is_reported(kind, fit, x, start):
     assert any("component 2" in warning for warning in result.warnings)
 
 
-@ALL
-def test_components_that_stay_empty_are_reported(kind, fit, x):
-    """One row has almost all the weight: wherever the others start, they hold next to none."""
-    rows, weights = x + 1e4, np.full(len(x), 1e-3)
-    rows[0], weights[0] = x[0], 1e3
-    result = fit(rows, 3, kind, sample_weight=weights, means=rows[[0, 50, 100]])
-    assert finite(result)
-    np.testing.assert_array_equal(result.reseeded, [0, 3, 3])
+def test_components_that_stay_empty_are_reported(fit, x):
+    result = dataclasses.replace(fit(x, 3, "diag", max_iters=0), reseeded=np.array([0, 3, 3]))
+    warnings = warnings_of(result, gmm.Structure("diag"), np.array([161, 0, 0]))
+    assert not any("component 0" in warning for warning in warnings)
     for k in (1, 2):
-        assert f"component {k} is empty: take fewer components" in result.warnings
+        assert f"component {k} is empty: take fewer components" in warnings
         again = f"component {k} was empty and started again 3 times, the most that is done"
-        assert again in result.warnings
+        assert again in warnings
 
 
 def test_few_rows_for_many_parameters_are_reported(fit, x):
@@ -403,8 +357,11 @@ def test_float32_where_scikit_learn_gives_up(ill_conditioned, fit):
     theirs = np.asarray(gmm.log_density(double.gmm, x.astype(np.float64)))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
     for quantile in (0.01, 0.05, 0.5):
-        same = (ours < np.quantile(ours, quantile)) == (theirs < np.quantile(theirs, quantile))
-        assert same.mean() >= 0.999
+        threshold = np.quantile(theirs, quantile)
+        same = (ours < np.quantile(ours, quantile)) == (theirs < threshold)
+        # Row and threshold may each be off by the tolerance; whatever is clear of both must agree.
+        clear = np.abs(theirs - threshold) > 1e-3 * (np.abs(theirs) + np.abs(threshold))
+        assert same[clear].all() and clear.mean() > 0.8
 
 
 def test_double_precision_must_be_enabled(fit, x, start):
@@ -437,16 +394,11 @@ def spoiled(x, row, value):
         ({"x": lambda x: x.astype(int)}, "must be floats, not int64"),
         ({"x": lambda x: x[:0]}, "must have rows"),
         ({"x": lambda x: x[:2]}, "3 components need at least as many rows, not 2"),
-        ({"sample_weight": lambda x: np.arange(len(x)) < 2}, "3 components need .* not 2"),
         ({"num_components": 0}, "0 components"),
-        ({"sample_weight": lambda x: np.zeros(len(x))}, "every row is masked"),
-        ({"sample_weight": lambda x: -np.ones(len(x))}, "not negative"),
-        ({"sample_weight": lambda x: np.ones(3)}, "161 rows need as many weights"),
         ({"kind": "round"}, "'round' is not known: choose full"),
         ({"kind": "low_rank", "rank": 4}, "rank 4 .* between 1 and 3"),
         ({"kind": "diag", "shrinkage": "ledoit_wolf"}, "shrinkage is for full and tied"),
         ({"shrinkage": "much"}, "'much' is not known"),
-        ({"start": "best"}, "start 'best' is not known: choose kmeans or random"),
         ({"n_init": 0}, "n_init = 0 must be at least 1"),
         ({"max_iters": -1}, "max_iters = -1"),
         ({"tol": -1.0}, "tol = -1.0 must be finite and not negative"),

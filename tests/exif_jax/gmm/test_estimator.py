@@ -100,13 +100,6 @@ def test_too_few_iterations_are_warned_of(x):
     assert not model.converged_ and model.n_iter_ == 1
 
 
-def test_weights_mask_rows(x):
-    mask = np.arange(len(x)) % 2 == 0
-    rows = np.where(mask[:, None], x, 1e3)
-    model = GaussianMixtureEstimator(1).fit(rows, sample_weight=mask)
-    np.testing.assert_allclose(model.means_[0], x[mask].mean(axis=0), rtol=1e-9)
-
-
 @pytest.mark.parametrize("kind", SKLEARNS)
 def test_scikit_learns_there_and_back(kind, x):
     theirs = SklearnMixture(3, covariance_type=kind, random_state=0).fit(x)

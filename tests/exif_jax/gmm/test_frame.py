@@ -8,23 +8,16 @@ from hypothesis import strategies as st
 
 from exif_jax import gmm
 from exif_jax.gmm.covariances import COVARIANCE_TYPES, Structure
-from exif_jax.gmm.frame import Frame, Moments, moments_of, needs_matrix, of_all_processes
+from exif_jax.gmm.frame import Frame, Moments, moments_of
 
 
-def direct(x, weights, matrix):
-    mean = np.average(x, axis=0, weights=weights)
-    scatter = (x - mean).T @ (weights[:, None] * (x - mean))
-    return Moments(
-        int((weights > 0).sum()),
-        weights.sum(),
-        mean,
-        scatter if matrix else scatter.diagonal(),
-    )
+def direct(x, matrix):
+    scatter = (x - x.mean(axis=0)).T @ (x - x.mean(axis=0))
+    return Moments(len(x), x.mean(axis=0), scatter if matrix else scatter.diagonal())
 
 
 def assert_same(a, b, rtol=1e-9):
     assert a.rows == b.rows
-    np.testing.assert_allclose(a.weight, b.weight, rtol=rtol)
     np.testing.assert_allclose(a.mean, b.mean, rtol=rtol)
     np.testing.assert_allclose(a.scatter, b.scatter, rtol=rtol, atol=rtol * np.abs(b.scatter).max())
 
@@ -32,36 +25,20 @@ def assert_same(a, b, rtol=1e-9):
 @given(
     cuts=st.lists(st.integers(1, 160), min_size=1, max_size=4, unique=True),
     offset=st.sampled_from([0.0, 1.0, 1e4]),
-    masked=st.floats(0, 0.9),
-    seed=st.integers(0, 99),
     matrix=st.booleans(),
 )
 @settings(max_examples=25)
-def test_moments_of_parts_are_those_of_all_rows(x, cuts, offset, masked, seed, matrix):
-    rng = np.random.default_rng(seed)
-    rows = x + offset
-    weights = rng.uniform(0.1, 3, size=len(x)) * (rng.random(len(x)) >= masked)
-    weights[0] = 1
-    total = None
-    for a, w in zip(np.split(rows, sorted(cuts)), np.split(weights, sorted(cuts)), strict=True):
-        total = moments_of(a, w, matrix, total)
-    assert_same(total, direct(rows, weights, matrix))
+def test_moments_of_parts_are_those_of_all_rows(x, cuts, offset, matrix):
+    rows, total = x + offset, None
+    for part in np.split(rows, sorted(cuts)):
+        total = moments_of(part, matrix, total)
+    assert_same(total, direct(rows, matrix))
 
 
 def test_moments_do_not_depend_on_the_blocks_in_which_rows_are_read(monkeypatch, x):
-    whole = moments_of(x, np.ones(len(x)), True)
+    whole = moments_of(x, True)
     monkeypatch.setattr("exif_jax.gmm.frame._BLOCK", 10)
-    assert_same(moments_of(x, np.ones(len(x)), True), whole, rtol=1e-12)
-
-
-def test_masked_rows_have_no_moments(x, one_device):
-    rows = x.copy()
-    rows[::3] = np.nan
-    weights = (np.arange(len(x)) % 3 > 0).astype(float)
-    assert_same(moments_of(rows, weights, True), direct(x[weights > 0], weights[weights > 0], True))
-    assert moments_of(rows, np.zeros(len(x)), True) is None
-    with pytest.raises(ValueError, match="every row is masked"):
-        of_all_processes(None, one_device)
+    assert_same(moments_of(x, True), whole, rtol=1e-12)
 
 
 @pytest.mark.parametrize("reg_covar", [None, 0.0, 0.1])
@@ -69,7 +46,7 @@ def test_masked_rows_have_no_moments(x, one_device):
 def test_densities_outside_are_those_inside_but_for_the_scale(kind, reg_covar, x, random_mixture):
     structure = Structure(kind, 2 if kind == "low_rank" else 0)
     rows = x * [1e-3, 1.0, 20.0, 1e3] + [1.0, 50.0, -300.0, 0.0]
-    moments = moments_of(rows, np.ones(len(x)), needs_matrix(structure))
+    moments = moments_of(rows, structure.keeps == "any")
     frame = Frame.of(moments, structure, reg_covar)
     inner = random_mixture(kind, spread=0.5)
     z = frame.centred(rows, np.dtype(float))
@@ -84,7 +61,7 @@ def test_densities_outside_are_those_inside_but_for_the_scale(kind, reg_covar, x
 @pytest.mark.parametrize("kind", ["full", "tied"])
 def test_general_covariances_see_whitened_rows(kind, x):
     rows = x * [1e-3, 1.0, 20.0, 1e3] + 5
-    frame = Frame.of(moments_of(rows, np.ones(len(x)), True), Structure(kind), 0.0)
+    frame = Frame.of(moments_of(rows, True), Structure(kind), 0.0)
     z = frame.centred(rows, np.dtype(float)) @ frame.upper
     np.testing.assert_allclose(z.T @ z / len(z), np.eye(4), atol=1e-9)
     np.testing.assert_array_equal(frame.upper, np.triu(frame.upper))
@@ -95,7 +72,7 @@ def test_the_regulariser_inside_is_reg_covar_outside(kind, x, dense):
     """A covariance of nothing but the regulariser comes out as reg_covar times the identity."""
     structure = Structure(kind, 2 if kind == "low_rank" else 0)
     rows = x * [0.1, 1.0, 20.0, 3.0]
-    moments = moments_of(rows, np.ones(len(x)), needs_matrix(structure))
+    moments = moments_of(rows, structure.keeps == "any")
     r = Frame.of(moments, structure, 0.25).regulariser
     arrays = {
         "full": lambda: {"precisions_cholesky": np.linalg.inv(np.linalg.cholesky(r)).T[None]},
@@ -117,7 +94,7 @@ def test_the_regulariser_inside_is_reg_covar_outside(kind, x, dense):
 def test_centring_far_from_zero_keeps_the_digits_of_float32():
     rng = np.random.default_rng(0)
     rows = (1e5 + rng.normal(size=(200, 3))).astype(np.float32)
-    frame = Frame.of(moments_of(rows, np.ones(200), False), Structure("diag"), None)
+    frame = Frame.of(moments_of(rows, False), Structure("diag"), None)
     z = frame.centred(rows, np.dtype(np.float32))
     wide = rows.astype(np.float64)
     np.testing.assert_allclose(z, (wide - wide.mean(axis=0)) / wide.std(axis=0), atol=1e-6)
@@ -125,7 +102,7 @@ def test_centring_far_from_zero_keeps_the_digits_of_float32():
 
 def test_the_fingerprint_changes_with_the_data_and_the_regularisation(x):
     def fingerprint(x, reg_covar):
-        return Frame.of(moments_of(x, np.ones(len(x)), True), Structure(), reg_covar).fingerprint
+        return Frame.of(moments_of(x, True), Structure(), reg_covar).fingerprint
 
     same = fingerprint(x, None)
     other = x.copy()
@@ -136,5 +113,5 @@ def test_the_fingerprint_changes_with_the_data_and_the_regularisation(x):
 
 def test_the_outer_mixture_keeps_the_precision_of_the_inner_one(x, random_mixture):
     inner = jax.tree.map(lambda a: a.astype(np.float32), random_mixture("full"))
-    frame = Frame.of(moments_of(x, np.ones(len(x)), True), Structure(), None)
+    frame = Frame.of(moments_of(x, True), Structure(), None)
     assert {leaf.dtype for leaf in jax.tree.leaves(frame.outward(inner))} == {np.dtype(np.float32)}

@@ -73,7 +73,7 @@ def test_rows_that_no_longer_fit_into_memory_continue_a_fit(first, fit, one_devi
 
 
 def test_the_second_of_several_starts_continues(fit, x, tmp_path):
-    options = {"start": "random", "n_init": 2, "checkpoint": tmp_path / "states"}
+    options = {"n_init": 2, "checkpoint": tmp_path / "states"}
     calls = []
 
     def stop_in_the_second_start(done, *_):
@@ -86,7 +86,7 @@ def test_the_second_of_several_starts_continues(fit, x, tmp_path):
     assert len(list((tmp_path / "states").iterdir())) == 2
     seen = []
     again = fit(x, observe=lambda done, *_: seen.append(done), **options)
-    assert_identical(again, fit(x, start="random", n_init=2))
+    assert_identical(again, fit(x, n_init=2))
     assert seen[0] == 2 and seen == sorted(seen)  # only the second start
 
 
@@ -99,11 +99,9 @@ def test_the_second_of_several_starts_continues(fit, x, tmp_path):
         ({"tol": 1e-4}, "tol: 0.001 there, 0.0001 now"),
         ({"reg_covar": 1e-3}, "data: '"),
         ({"key": 1}, r"key: \[0, 0\] there, \[0, 1\] now"),
-        ({"start": "random"}, "start: 'kmeans' there, 'random' now"),
         ({"x": lambda x: x[:-1]}, "rows: 161 there, 160 now"),
         ({"x": lambda x: x + 1e-3}, "data: '"),
         ({"x": lambda x: x.astype(np.float32)}, "dtype: 'float64' there, 'float32' now"),
-        ({"sample_weight": lambda x: 1 + np.arange(len(x)) % 2}, "data: '"),
         ({"means": lambda x: x[:3]}, "holds another fit"),
         ({"responsibilities": lambda x: np.full((len(x), 3), 1 / 3)}, "holds another fit"),
     ],

@@ -26,12 +26,9 @@ def test_few_layouts_are_compiled_for_small_data():
     assert len({Layout.of(rows, "cpu") for rows in range(1, 129)}) == 5
 
 
-def test_rows_and_weights_are_taken_as_they_are(x):
-    rows, weights = checked(x.astype(np.float32))
-    assert rows.dtype == np.float32
-    np.testing.assert_array_equal(weights, np.ones(len(x)))
-    mask = np.arange(len(x)) % 2 == 0
-    np.testing.assert_array_equal(checked(x, mask)[1], mask.astype(float))
+def test_rows_are_taken_as_they_are(x):
+    assert checked(x) is x
+    assert checked(x.astype(np.float32)).dtype == np.float32
 
 
 X = np.arange(12.0).reshape(6, 2)
@@ -39,40 +36,28 @@ HOLES = np.where(np.arange(6)[:, None] == [4, 2], np.nan, X)
 
 
 @pytest.mark.parametrize(
-    ("rows", "weights", "message"),
+    ("rows", "message"),
     [
-        (HOLES, None, "2 rows hold NaN or infinity, the first is row 102: leave them out"),
-        (np.where(X == 7, np.inf, X), None, "1 rows hold NaN or infinity, the first is row 103"),
-        (X[0], None, r"must be \[rows, columns\], not \(2,\)"),
-        (X[None], None, r"must be \[rows, columns\], not \(1, 6, 2\)"),
-        (X.astype(int), None, "must be floats, not int64"),
-        (X.astype(str), None, "must be floats"),
-        (X[:0], None, "must have rows and columns"),
-        (X[:, :0], None, "must have rows and columns"),
-        (X, np.ones(5), "6 rows need as many weights"),
-        (X, [1, 1, 1, -2, 1, -1], "2 are not, the first is -2.0 of row 103"),
-        (X, [1, 1, 1, 1, np.nan, 1], "not negative: 1 are not, the first is nan of row 104"),
+        (HOLES, "2 rows hold NaN or infinity, the first is row 102: leave them out"),
+        (np.where(X == 7, np.inf, X), "1 rows hold NaN or infinity, the first is row 103"),
+        (X[0], r"must be \[rows, columns\], not \(2,\)"),
+        (X[None], r"must be \[rows, columns\], not \(1, 6, 2\)"),
+        (X.astype(int), "must be floats, not int64"),
+        (X.astype(str), "must be floats"),
+        (X[:0], "must have rows and columns"),
+        (X[:, :0], "must have rows and columns"),
     ],
 )
-def test_bad_rows_are_refused_with_their_numbers(rows, weights, message):
+def test_bad_rows_are_refused_with_their_numbers(rows, message):
     with pytest.raises(ValueError, match=message):
-        checked(rows, weights, first=100)
-
-
-def test_masked_rows_may_hold_anything():
-    rows, weights = checked(HOLES, [1, 1, 0, 1, 0, 1])
-    assert np.isnan(rows).any()
-    assert weights.sum() == 4
+        checked(rows, first=100)
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_rows_are_padded_and_masked_rows_are_zero(devices):
-    weights = np.array([1.0, 1, 0, 2, 0, 1])
+def test_rows_are_padded_and_padding_is_masked(devices):
     layout = Layout.of(-(-len(X) // devices), "cpu")
-    mesh = data_mesh(jax.devices()[:devices])
-    placed, mask = place(HOLES, weights, layout, mesh)
+    placed, mask = place(X, layout, data_mesh(jax.devices()[:devices]))
     assert len(placed) == len(mask) == devices * layout.rows
-    np.testing.assert_array_equal(mask, np.pad(weights, (0, len(mask) - 6)))
-    used = weights > 0
-    np.testing.assert_array_equal(np.asarray(placed)[:6][used], X[used])
-    assert not np.asarray(placed)[np.asarray(mask) == 0].any()
+    np.testing.assert_array_equal(mask, np.arange(len(mask)) < 6)
+    np.testing.assert_array_equal(np.asarray(placed)[:6], X)
+    assert not np.asarray(placed)[6:].any()

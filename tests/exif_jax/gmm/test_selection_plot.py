@@ -5,8 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from exif_jax.figures import save
 from exif_jax.gmm import Candidate, Structure
-from exif_jax.gmm.selection_plot import selection_curves, selection_plot
+from exif_jax.gmm.selection_plot import selection_curves
 
 
 def test_selection_shows_every_fitted_candidate_and_marks_the_choice(tmp_path: Path) -> None:
@@ -27,5 +28,5 @@ def test_selection_shows_every_fitted_candidate_and_marks_the_choice(tmp_path: P
     assert axes.yaxis_inverted()  # the best on top
     (axes,) = selection_curves(table, table[2], "bic").get_axes()
     assert list(axes.lines[0].get_ydata()) == [2, 1, 0]
-    with Image.open(selection_plot(table, table[2], "bic", tmp_path / "plot.png")) as image:
+    with Image.open(save(selection_curves(table, table[2], "bic"), tmp_path / "plot.png")) as image:
         assert image.width >= 600

@@ -237,6 +237,41 @@ def test_a_run_that_reads_from_disk_continues_exactly(streamed, monkeypatch):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+@pytest.mark.parametrize("memory_gib", [0.0, 1.0])
+def test_a_run_continues_where_the_projection_would_differ_in_the_last_bit(
+    memory_gib, streamed, monkeypatch
+):
+    """As it does under another version of NumPy's linear algebra."""
+    fields = {"memory_gib": memory_gib, "pca": 3}
+    whole, original = streamed("whole", **fields), MetricsLog.write
+
+    def stopping(log, step, split, values):
+        original(log, step, split, values)
+        if split == "validation":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "write", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            streamed("stopped", **fields)
+    assert list((whole.parent / "stopped" / "em" / "final").glob("*.safetensors"))
+    (projection,) = (whole.parent / "stopped" / "em").glob("projection-*.safetensors")
+    expected = load_file(whole / "detector" / "model.safetensors")
+    for name, array in load_file(projection).items():
+        np.testing.assert_array_equal(array, expected[f"projection/{name}"])
+    svd = np.linalg.svd
+
+    def rounded_otherwise(*arguments, **options):
+        u, singular, directions = svd(*arguments, **options)
+        return u, np.nextafter(singular, np.inf), np.nextafter(directions, np.inf)
+
+    monkeypatch.setattr(np.linalg, "svd", rounded_otherwise)
+    stopped = streamed("stopped", **fields)
+    a, b = (load_file(run / "detector" / "model.safetensors") for run in (stopped, whole))
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
 def test_a_run_begun_before_there_was_memory_gib_continues(config, finished):
     path = finished / "config.json"
     now = json.loads(path.read_text())

@@ -155,9 +155,6 @@ class SharedVariance(Covariances):
     def log_determinant(self, columns):
         return columns * jnp.log(self.variance)
 
-    def coloured(self, noise_ND):
-        return noise_ND * jnp.sqrt(self.variance)
-
     def matrix(self):
         return self.variance
 
@@ -191,5 +188,5 @@ def test_a_new_kind_is_one_class_and_one_line(monkeypatch, fit, fit_stream, x, t
     again = GaussianMixture.from_arrays(whole.gmm.to_arrays(), "shared_variance")
     density = gmm.log_density(again, rows)
     assert float(density.mean()) == pytest.approx(whole.log_likelihood, rel=1e-9)
-    (row,) = gmm.compare(jax.random.key(0), rows, 3, covariance_type="shared_variance")
-    assert row.error is None and row.name == "shared_variance"
+    (row,) = gmm.compare(jax.random.key(0), rows, [Structure("shared_variance")], [3])
+    assert row.error is None and row.covariance_type == "shared_variance"
