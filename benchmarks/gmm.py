@@ -253,11 +253,10 @@ def _fit_streamed(path: Path, rows: int, block: int) -> dict[str, Any]:
     def fit(rows: int) -> list[float]:
         """When each iteration ended."""
         times: list[float] = []
-        gmm.fit_stream(
+        gmm.fit(
             jax.random.key(0),
-            x[:rows],
+            gmm.Stream(x[:rows], block),
             COMPONENTS,
-            block_rows=block,
             max_iters=3,
             tol=0.0,
             reg_covar=REG_COVAR,

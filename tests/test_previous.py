@@ -5,25 +5,21 @@
 
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 import tarfile
-import warnings
 from itertools import islice
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
 from data_pipelines.images import decode_image, find_images
 from data_pipelines.pipeline import record_batches
 from data_pipelines.records import open_records
-from exif_jax.cli.__main__ import main as exif_jax_command
+from exif_jax.cli.__main__ import main
 from exif_jax.detection.detectors import load_detector
 from exif_jax.models.trained import load_extractor
 
@@ -64,14 +60,7 @@ def command(name):
 
 def run(program, name, workdir, *overrides):
     """`python PROGRAM.py` with the old command, in this process."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, flag_values=values)
-    words = ["", *command(name), *overrides]
-    # The flag looks for its overrides in sys.argv, and loads modules in the way of Python 3.3.
-    with mock.patch.object(sys, "argv", words), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        values(words)
-    runpy.run_path(str(ROOT / f"{program}.py"))["main"](values.config, Path(workdir))
+    assert main([program, *command(name), *overrides, f"--workdir={workdir}"]) == 0
 
 
 def images():
@@ -115,20 +104,20 @@ def test_records_of_the_first_schema_open(copy):
 
 
 def test_tags_of_records_are_shown(inside, capsys):
-    assert exif_jax_command(["tags", "records", "--json"]) == 0
+    assert main(["tags", "records", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     stored = json.loads(Path("records/tag_report.json").read_text())
     for name in ("num_photos", "num_windows", "rejects"):
         assert report[name] == stored[name]
     assert report["tags"].keys() == stored["tags"].keys()
-    assert exif_jax_command(["tags", "records"]) == 0
+    assert main(["tags", "records"]) == 0
     assert "FNumber" in capsys.readouterr().out
 
 
 def test_an_unfinished_prepare_goes_on(copy, capsys):
     def prepare(out):
         words = ["prepare", *EXPECTED["prepare"]["unfinished"], "--windows-per-photo=1"]
-        return exif_jax_command([*words, "--workers=1", f"--out={out}"])
+        return main([*words, "--workers=1", f"--out={out}"])
 
     def contents(out):
         records = open_records(Path(out))
@@ -179,7 +168,7 @@ def test_a_detector_gives_the_same_scores(inside, name):
 
 @pytest.mark.parametrize("name", ["one_class", "binary"])
 def test_detect_says_the_same(inside, name, capsys):
-    assert exif_jax_command(["detect", "labelled", f"--detector={name}", "--json"]) == 0
+    assert main(["detect", "labelled", f"--detector={name}", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for line, score in zip(lines, EXPECTED["scores"][name], strict=True):
         assert line["score"] == pytest.approx(score, rel=1e-5, abs=1e-6)
