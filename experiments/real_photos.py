@@ -9,6 +9,7 @@ Started again, it continues: commands that finished say so. `--tiny` checks the 
 few images and a narrow network, whose numbers mean nothing.
 """
 
+import csv
 import json
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from photos import (
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_json, write_text
 from data_pipelines.records import open_records
-from exif_jax.evaluation.evaluate import MEAN, read_scores
+from exif_jax.evaluation.evaluate import MEAN
 
 ROOT = Path(__file__).resolve().parents[1]
 # Detector: its stage, the pretext extractor it uses, the condition of the images it is made from.
@@ -148,9 +149,10 @@ def pretext_rows(work: Path) -> list[dict[str, Any]]:
 def compare(work: Path, condition: str, comparison: Comparison, files: Sequence[Path]) -> Any:
     """All numbers of one condition: every detector, every cue, and the differences that matter."""
     evaluation, scores = work / f"evaluation_{condition}", {}
-    for (name, _), by_set in read_scores(evaluation / "scores.csv").items():
-        of = {path: x for s in by_set.values() for path, x in zip(s.paths, s.scores, strict=True)}
-        scores[name] = np.array([of[str(path)] for path in files])
+    with (evaluation / "scores.csv").open(newline="", encoding="utf-8") as file:
+        of = {(row["detector"], row["path"]): float(row["score"]) for row in csv.DictReader(file)}
+    for name in dict.fromkeys(name for name, _ in of):
+        scores[name] = np.array([of[name, str(path)] for path in files])
     areas = {f"cue: {cue}": comparison.areas(x) for cue, x in comparison.trivial.items()}
     areas |= {name: comparison.areas(x) for name, x in scores.items()}
     decisions = []
