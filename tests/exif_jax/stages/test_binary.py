@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from data_pipelines import pipeline
 from data_pipelines.errors import UserError
 from data_pipelines.images import decode_image, find_images
 from exif_jax.config import BinaryConfig, LabelledConfig
@@ -160,21 +161,21 @@ def test_a_network_that_equals_the_teacher_has_no_distance(parts):
 
 def test_validation_images_are_decoded_as_they_are_needed(stage, monkeypatch):
     decoded = []
-    load, extract = binary.load_labelled, binary.extract_features
+    load, extract = pipeline.load_labelled, binary.extract_features
 
     def counting(image):
         decoded.append(image)
         return load(image)
 
-    def one_by_one(functions, params, images):
+    def one_by_one(extractor, params, images):
         def lazily():
             for number, image in enumerate(images, start=1):
                 assert len(decoded) == number  # nothing is held that is not yet asked for
                 yield image
 
-        return extract(functions, params, lazily())
+        return extract(extractor, params, lazily())
 
-    monkeypatch.setattr(binary, "load_labelled", counting)
+    monkeypatch.setattr(pipeline, "load_labelled", counting)
     monkeypatch.setattr(binary, "extract_features", one_by_one)
     stage[0].evaluate(to_host(stage[0].state.params))
     assert len(decoded) > 1
