@@ -19,7 +19,7 @@ from exif_jax.models.storage import flatten
 from exif_jax.models.trained import LoadedExtractor
 
 _log = logging.getLogger(__name__)
-# Bytes of memory for every number of the features, copies in float64 included, in memory.
+# Estimated bytes of memory for each number of the features, with the copies in float64 of a fit.
 _BYTES = 64
 
 
