@@ -57,6 +57,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Writes a file of one JSON object a line atomically."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
 def write_csv(path: Path, header: Iterable[str], lines: Iterable[Iterable[object]]) -> None:
     """Writes a CSV file atomically; None is an empty field."""
     text = io.StringIO()

@@ -6,6 +6,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from data_pipelines.files import replacing_file
+
 # Okabe & Ito: distinct for colour-blind readers; without their yellow, too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = [(colour, style) for style in ("-", "--", ":", "-.") for colour in COLOURS]
@@ -21,10 +23,6 @@ def finish(axes: Axes) -> None:
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG atomically; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(part, format="png")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing_file(path) as temporary:
+        figure.savefig(temporary, format="png")
     return path

@@ -4,7 +4,6 @@ One convention everywhere: generated is the positive class, a higher score is mo
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import write_csv, write_json, write_text
+from data_pipelines.files import write_csv, write_json, write_json_lines
 from data_pipelines.images import ImageError, decode_image
 from data_pipelines.labelled import TestSet
 from data_pipelines.perturbations import Perturbation
@@ -316,7 +315,7 @@ def _write_results(
     lines = ([row[name] for name in fields] for row in objects)
     workdir.mkdir(parents=True, exist_ok=True)
     write_csv(workdir / "scores.csv", _SCORE_FIELDS, score_lines)
-    write_text(workdir / "skipped.jsonl", "".join(json.dumps(line) + "\n" for line in skipped))
+    write_json_lines(workdir / "skipped.jsonl", skipped)
     write_csv(workdir / "results.csv", fields, lines)
     write_json(workdir / "results.json", objects)
 

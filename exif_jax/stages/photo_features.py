@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import write_text
+from data_pipelines.files import replacing_file, write_json_lines
 from exif_jax.config import OneClassConfig
 from exif_jax.detection.features import extract_features, readable
 from exif_jax.models.storage import flatten
@@ -108,7 +108,7 @@ def photo_features(
                 starts.append(len(positions))
                 columns = features.shape[1]
     listing = workdir / "skipped.jsonl"
-    write_text(listing, "".join(json.dumps(row) + "\n" for row in skipped))
+    write_json_lines(listing, skipped)
     if skipped:
         _log.warning("skipped %d unreadable photos, see %s", len(skipped), listing)
     if not parts:
@@ -134,9 +134,8 @@ def _decoders(photos: Sequence[Any], progress: tqdm) -> Iterator[Callable[[], np
 
 
 def _save(path: Path, features: np.ndarray, errors: dict[int, str]) -> None:
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, features=features, errors=json.dumps(list(errors.items())))
-    temporary.replace(path)
+    with replacing_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, features=features, errors=json.dumps(list(errors.items())))
 
 
 def _load(path: Path) -> tuple[np.ndarray, dict[int, str]]:

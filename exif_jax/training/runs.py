@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from tensorboardX import SummaryWriter
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, write_json, write_text
+from data_pipelines.files import read_json, write_json, write_json_lines
 from exif_jax.config import flat, to_json
 
 # Fields that may change between the parts of one run without changing what it computes.
@@ -126,7 +126,7 @@ class MetricsLog:
         self._rows = [row for row in read_metrics(self._path) if row["step"] <= step]
         self._writes = jax.process_index() == 0
         if self._writes:
-            write_text(self._path, "".join(json.dumps(row) + "\n" for row in self._rows))
+            write_json_lines(self._path, self._rows)
             self._file = self._path.open("a")
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
