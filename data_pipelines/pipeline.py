@@ -114,20 +114,22 @@ def load_labelled(
 
     Without a generator, as for validation, it is the central window, not augmented.
     """
-    error = ""
+    reason = error = ""
     try:
         pixels = random_window(decode_image(image.path), rng)
         if augmentation is not None and rng is not None:
             pixels = augment(pixels, rng, augmentation)
     except ImageError as failure:
-        pixels, error = np.zeros((1, 1, 3), np.uint8), str(failure)
+        pixels = np.zeros((1, 1, 3), np.uint8)
+        reason, error = failure.reason, str(failure)
     canvas, size = padded(pixels)
     return {
         "image": canvas,
         "size": size,
         "label": np.int32(image.label),
-        "valid": np.float32(not error),
+        "valid": np.float32(not reason),
         "path": str(image.path),
+        "reason": reason,
         "error": error,
     }
 
@@ -156,12 +158,13 @@ def labelled_batches(
     """Endless batches, half photographs and half generated images, each class reshuffled.
 
     Each image gives a random window of at most 256x256, augmented, at the upper left of its array.
-    A file that cannot be read stays in the batch as an example with `valid` 0 and an `error`. The
-    seed is also that of windows and augmentation; the rest is as in `record_batches`.
+    A file that cannot be read stays in the batch as an example with `valid` 0, a `reason` and an
+    `error` of one line. The seed is also that of windows and augmentation; the rest is as in
+    `record_batches`.
 
     Returns:
         Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], label int32 [b]
-        (1 = generated), valid float32 [b], path and error [b] of str.
+        (1 = generated), valid float32 [b], path, reason and error [b] of str.
     """
 
     def load(image: LabelledImage, rng: np.random.Generator) -> Example:

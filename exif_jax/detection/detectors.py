@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.images import decode_image
+from data_pipelines.images import ImageError, decode_image
 from exif_jax.config import to_json
 from exif_jax.detection.features import extract_features, readable
 from exif_jax.detection.kinds import DetectorKind, describe
@@ -126,7 +126,7 @@ class Detector:
         with tqdm(total=len(paths), unit="image", disable=None, leave=False) as progress:
             for start in range(0, len(paths), _READ_TOGETHER):
                 part = paths[start : start + _READ_TOGETHER]
-                errors: dict[int, str] = {}
+                errors: dict[int, ImageError] = {}
                 decoders = (partial(decode_image, Path(path)) for path in part)
                 scores = self.score(readable(decoders, errors))
                 p_values = self.p_values(scores)
@@ -137,7 +137,7 @@ class Detector:
                 )
                 for index, path in enumerate(part):
                     if index in errors:
-                        yield Detection(str(path), None, None, self.threshold, errors[index])
+                        yield Detection(str(path), None, None, self.threshold, str(errors[index]))
                         continue
                     score, p_value = next(scored)
                     generated = bool(is_generated([score], self.threshold)[0])

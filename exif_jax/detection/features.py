@@ -102,14 +102,14 @@ def extract_features(
 
 
 def readable(
-    images: Iterable[Callable[[], np.ndarray]], errors: dict[int, str]
+    images: Iterable[Callable[[], np.ndarray]], errors: dict[int, ImageError]
 ) -> Iterator[np.ndarray]:
-    """Images from what decodes them; the reasons of unreadable ones go to `errors`, by position."""
+    """Images from what decodes them; the errors of unreadable ones go to `errors`, by position."""
     for position, decode in enumerate(images):
         try:
             yield decode()
         except ImageError as error:
-            errors[position] = str(error)
+            errors[position] = error
 
 
 def _bucket(length: int) -> int:

@@ -4,6 +4,7 @@ One convention everywhere: generated is the positive class, a higher score is mo
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import write_csv, write_json, write_json_lines
+from data_pipelines.files import write_csv, write_json
 from data_pipelines.images import ImageError, decode_image
 from data_pipelines.labelled import TestSet
 from data_pipelines.perturbations import Perturbation
+from data_pipelines.skipped import SKIPPED_FILE, SkippedRow, skipped_row, write_skipped
 from exif_jax import metrics
 from exif_jax.detection.detectors import Detector
 from exif_jax.evaluation.journal import Journal, ScoredBatch
@@ -125,7 +127,7 @@ def evaluate(
     """
     _check(detectors, test_sets, perturbations)
     scores: AllScores = {(d, p.name): {} for d in detectors for p in perturbations}
-    skipped: list[dict[str, str | int]] = []
+    skipped: list[SkippedRow] = []
     total = sum(len(s.real) + len(s.generated) for s in test_sets)
     with tqdm(total=total, unit="image", desc="evaluate") as progress, ThreadPoolExecutor() as pool:
         for test_set in test_sets:
@@ -146,7 +148,7 @@ def evaluate(
             read, joined = _joined(test_set.name, batches)
             for unit, scored in zip(scores, joined, strict=True):
                 scores[unit][test_set.name] = Scores(*read, scored)
-    n_skipped = {s.name: sum(u["test_set"] == s.name for u in skipped) for s in test_sets}
+    n_skipped = Counter(row["test_set"] for row in skipped)
     rows = []
     for (detector, perturbation), by_set in scores.items():
         unit_rows = [
@@ -211,13 +213,15 @@ def _score_batch(
     """Scores a few images, each given with its label."""
     read: list[int] = []
     images: list[np.ndarray] = []
-    skipped: list[dict[str, str | int]] = []
+    skipped: list[SkippedRow] = []
     for index, image in enumerate(pool.map(_decode, (path for path, _ in files))):
         if isinstance(image, ImageError):
             path, label = files[index]
-            place: dict[str, str | int] = {"path": _text(path), "label": label}
-            why = {"test_set": test_set, "reason": image.reason, "message": str(image)}
-            skipped.append({**place, **why})
+            skipped.append(
+                skipped_row(
+                    *(_text(path), image.reason, str(image)), label=label, test_set=test_set
+                )
+            )
         else:
             read.append(index)
             images.append(image)
@@ -301,7 +305,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _write_results(
-    workdir: Path, rows: Sequence[Row], scores: AllScores, skipped: Sequence[dict[str, str | int]]
+    workdir: Path, rows: Sequence[Row], scores: AllScores, skipped: Sequence[SkippedRow]
 ) -> None:
     score_lines = (
         # str of a float32 is the shortest text that reads back as the same number
@@ -315,7 +319,7 @@ def _write_results(
     lines = ([row[name] for name in fields] for row in objects)
     workdir.mkdir(parents=True, exist_ok=True)
     write_csv(workdir / "scores.csv", _SCORE_FIELDS, score_lines)
-    write_json_lines(workdir / "skipped.jsonl", skipped)
+    write_skipped(workdir / SKIPPED_FILE, skipped)
     write_csv(workdir / "results.csv", fields, lines)
     write_json(workdir / "results.json", objects)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.files import write_text
+from data_pipelines.skipped import SkippedRow
 
 _FINISHED = {"finished": True}
 
@@ -18,12 +19,12 @@ class ScoredBatch:
 
     Attributes:
         read: positions in the batch of the n images that could be read.
-        skipped: an object for every other image: path, label, test_set, reason, message.
+        skipped: a row for every other image, with its label and test_set.
         scores: float32 [detectors, perturbations, n].
     """
 
     read: list[int]
-    skipped: list[dict[str, str | int]]
+    skipped: list[SkippedRow]
     scores: np.ndarray
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import replacing_file, write_json_lines
+from data_pipelines.files import replacing_file
+from data_pipelines.images import ImageError
+from data_pipelines.skipped import SKIPPED_FILE, SkippedRow, skipped_row, write_skipped
 from exif_jax.config import OneClassConfig
 from exif_jax.detection.features import extract_features, readable
 from exif_jax.models.storage import flatten
@@ -82,7 +84,8 @@ def photo_features(
     folder.mkdir(exist_ok=True)
     parts: list[Path] = []
     positions: list[int] = []
-    starts, skipped, columns = [0], [], 0
+    skipped: list[SkippedRow] = []
+    starts, columns = [0], 0
     with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
         for start in range(0, len(photos), size):
             part = photos[start : start + size]
@@ -93,7 +96,7 @@ def photo_features(
             if path.exists():
                 progress.update(len(part))
             else:
-                errors: dict[int, str] = {}
+                errors: dict[int, ImageError] = {}
                 images = readable(_decoders(part, progress), errors)
                 computed = extract_features(
                     *(extractor.module, extractor.params, images),
@@ -102,15 +105,12 @@ def photo_features(
                 _save(path, computed, errors)
             features, unread = _load(path)
             positions += [start + i for i in range(len(part)) if i not in unread]
-            skipped += [{"path": part[i].path, "reason": unread[i]} for i in unread]
+            skipped += [skipped_row(part[i].path, *why) for i, why in unread.items()]
             if len(features):
                 parts.append(path)
                 starts.append(len(positions))
                 columns = features.shape[1]
-    listing = workdir / "skipped.jsonl"
-    write_json_lines(listing, skipped)
-    if skipped:
-        _log.warning("skipped %d unreadable photos, see %s", len(skipped), listing)
+    write_skipped(workdir / SKIPPED_FILE, skipped)
     if not parts:
         raise UserError(f"{config.data.photos}: none of {len(photos)} photos could be read")
     need = _BYTES * len(positions) * columns / 2**30
@@ -133,12 +133,17 @@ def _decoders(photos: Sequence[Any], progress: tqdm) -> Iterator[Callable[[], np
         yield photo.read
 
 
-def _save(path: Path, features: np.ndarray, errors: dict[int, str]) -> None:
+def _save(path: Path, features: np.ndarray, errors: dict[int, ImageError]) -> None:
+    rows = [(position, error.reason, str(error)) for position, error in errors.items()]
     with replacing_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, features=features, errors=json.dumps(list(errors.items())))
+        np.savez(file, features=features, errors=json.dumps(rows))
 
 
-def _load(path: Path) -> tuple[np.ndarray, dict[int, str]]:
-    """Features of the readable photos of a part, and the reasons of the others by position."""
+def _load(path: Path) -> tuple[np.ndarray, dict[int, list[str]]]:
+    """Features of the readable photos of a part; by position, reason and message of the others.
+
+    Parts of the previous release have the message alone.
+    """
     with np.load(path, allow_pickle=False) as saved:
-        return saved["features"], dict(json.loads(str(saved["errors"])))
+        rows = json.loads(str(saved["errors"]))
+        return saved["features"], {position: ["unreadable", *why][-2:] for position, *why in rows}

@@ -1,6 +1,5 @@
 """The one training loop of the gradient stages: resume, step, log, evaluate, checkpoint."""
 
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_json
+from data_pipelines.skipped import SKIPPED_FILE, SkippedFiles, SkippedRow, skipped_row
 from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.mapping import replicate, shard, to_host
 from exif_jax.training.runs import MetricsLog
@@ -22,7 +22,7 @@ from exif_jax.training.step import Batch, Params, StepFn, TrainState
 
 _log = logging.getLogger(__name__)
 _UNCHECKED_STEPS = 2  # losses are looked at this many steps late, so that devices never wait
-_HOST_ENTRIES = ("path", "error")  # of a batch, which stay on the host
+_HOST_ENTRIES = ("path", "reason", "error")  # of a batch, which stay on the host
 
 Evaluator = Callable[[Params], dict[str, float]]
 """Parameters (on the host) -> named numbers, in the validation split of the metrics."""
@@ -43,7 +43,8 @@ class Stage:
         frozen: parameters that the step reads and never changes.
         step: mapped and compiled (state, frozen, batch, key) -> (state, metrics).
         mesh: over whose devices state and batches are laid out.
-        data: endless batches of this process; `path` and `error` entries stay on the host.
+        data: endless batches of this process; `path`, and `reason` and `error` of files that could
+            not be read, stay on the host.
         evaluators: each gives numbers of the validation data; one of them gives `loss`.
         export: writes parameters (on the host) for use; gets the last validation's numbers.
         keep_best: export only when the validation loss is lower than ever before in the run;
@@ -152,7 +153,10 @@ class _Run:
         self._stage, self._schedule, self._workdir = stage, schedule, workdir
         self._state, self._checkpoints, self._metrics_log = state, checkpoints, metrics_log
         self._unchecked: deque[tuple[int, Any, list[str]]] = deque()
-        self._skipped = _Skipped(workdir)
+        process = jax.process_index()
+        self._skipped = SkippedFiles(
+            workdir / (f"skipped.{process}.jsonl" if process else SKIPPED_FILE)
+        )
 
     def train(
         self, frozen: Params, key: jax.Array, iterator: Iterator[dict[str, Any]], start: int
@@ -168,7 +172,7 @@ class _Run:
             for step in range(start + 1, schedule.steps + 1):
                 batch = next(iterator)
                 paths = [str(path) for path in batch["path"]]
-                self._skipped.add(paths, batch.get("error"))
+                self._skipped.add(_unreadable(batch))
                 self._state, metrics = stage.step(self._state, frozen, stage.put(batch), key)
                 self._unchecked.append((step, metrics, paths))
                 self._check(_UNCHECKED_STEPS)
@@ -223,23 +227,11 @@ def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) 
     )
 
 
-class _Skipped:
-    """Lists, once each, the files that this process could not read, in skipped.jsonl."""
-
-    def __init__(self, workdir: Path) -> None:
-        process = jax.process_index()
-        self._path = workdir / (f"skipped.{process}.jsonl" if process else "skipped.jsonl")
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        self._seen = {json.loads(line)["path"] for line in lines}
-
-    def add(self, paths: list[str], errors: Any) -> None:
-        new = [
-            {"path": path, "reason": str(error)}
-            for path, error in zip(paths, [] if errors is None else errors, strict=False)
-            if str(error) and path not in self._seen
-        ]
-        if new:
-            with self._path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in new)
-            self._seen |= {row["path"] for row in new}
-            _log.warning("skipped %d unreadable images so far, see %s", len(self._seen), self._path)
+def _unreadable(batch: dict[str, Any]) -> Iterator[SkippedRow]:
+    """Rows of the files of a batch that could not be read; records always can."""
+    if "reason" in batch:
+        for path, reason, error in zip(
+            *(map(str, batch[name]) for name in _HOST_ENTRIES), strict=True
+        ):
+            if reason:
+                yield skipped_row(path, reason, error)

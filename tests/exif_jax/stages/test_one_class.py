@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -319,25 +320,41 @@ def small(extractor, folder):
 def test_unreadable_photos_are_counted_with_the_reason(tiny_extractor, folder, tmp_path):
     one_class.run(small(tiny_extractor, folder), tmp_path / "run")
     lines = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
-    skipped = {Path(row["path"]).name: row["reason"] for row in map(json.loads, lines)}
-    assert skipped.keys() == {"a_text.jpg", "z_cut.jpg"} and all(skipped.values())
+    rows = list(map(json.loads, lines))
+    skipped = {Path(row["path"]).name: row["reason"] for row in rows}
+    assert skipped == {"a_text.jpg": "not_an_image", "z_cut.jpg": "undecodable"}
+    assert all(row["message"] for row in rows)
     facts = json.loads((tmp_path / "run" / "detector" / "detector.json").read_text())
     data = facts["training_data"]
     assert (data["unreadable"], data["fitted"] + data["threshold_from"]) == (2, 9)
 
 
+def interrupted(config, workdir):
+    """A run that is stopped once the features are there."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(one_class, "principal_projection", Mock(side_effect=KeyboardInterrupt))
+        one_class.run(config, workdir)
+
+
+def test_parts_of_the_previous_release_are_continued(tiny_extractor, folder, tmp_path):
+    config = small(tiny_extractor, folder)
+    interrupted(config, tmp_path / "run")
+    for path in (tmp_path / "run" / "features").iterdir():  # it kept the messages alone
+        part = dict(np.load(path))
+        rows = json.loads(str(part["errors"]))
+        part["errors"] = json.dumps([(position, text) for position, _, text in rows])
+        np.savez(path, **part)
+    one_class.run(config, tmp_path / "run")
+    lines = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
+    why = {(row["reason"], row["message"]) for row in map(json.loads, lines)}
+    assert len(why) == 2 and {reason for reason, _ in why} == {"unreadable"}
+
+
 def test_photos_added_after_an_interruption_do_not_shift_the_features(
-    tiny_extractor, folder, tmp_path, monkeypatch
+    tiny_extractor, folder, tmp_path
 ):
     config = small(tiny_extractor, folder)
-
-    def stop(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(one_class, "principal_projection", stop)
-        with pytest.raises(KeyboardInterrupt):
-            one_class.run(config, tmp_path / "run")
+    interrupted(config, tmp_path / "run")
     shutil.copy(folder / "small_grey.png", folder / "a_first.png")
     one_class.run(config, tmp_path / "run")
     one_class.run(config, tmp_path / "whole")

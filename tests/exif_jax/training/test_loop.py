@@ -34,6 +34,7 @@ def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
         return {
             "target": target,
             "path": f"{index}.jpg",
+            "reason": "undecodable" if index == 1 else "",
             "error": "cut short" if index == 1 else "",
         }
 
@@ -116,7 +117,7 @@ def test_lines_after_the_checkpoint_and_torn_lines_are_written_again(tmp_path):
 def test_unreadable_files_are_listed_once(tmp_path):
     fit(toy_stage([1.0] * 9, []), schedule(4), tmp_path)
     listed = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
-    assert listed == [{"path": "1.jpg", "reason": "cut short"}]
+    assert listed == [{"path": "1.jpg", "reason": "undecodable", "message": "cut short"}]
 
 
 def test_no_steps_export_the_untrained_parameters(tmp_path):

@@ -1,0 +1,74 @@
+"""Files that are left out: a row for each, counted by reason and listed in `skipped.jsonl`."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from data_pipelines.files import write_json_lines
+
+SKIPPED_FILE: Final = "skipped.jsonl"
+SkippedRow = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+def skipped_row(path: str, reason: str, message: str, **place: str | int) -> SkippedRow:
+    """A row of the list.
+
+    Args:
+        path: of the file.
+        reason: short code for counting, see `ImageError`.
+        message: one line for people.
+        place: what else tells where the file was wanted.
+    """
+    return {"path": path, **place, "reason": reason, "message": message}
+
+
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Counts by reason in words: "3 undecodable, 1 empty_file"."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def write_skipped(path: Path, rows: Sequence[SkippedRow]) -> None:
+    """Writes the list as a whole, and logs how many files are in it and why."""
+    write_json_lines(path, rows)
+    if rows:
+        _log_counts(Counter(row["reason"] for row in rows), path)
+
+
+class SkippedFiles:
+    """The list of a run that comes upon unreadable files again and again: each is in it once.
+
+    What an earlier part of the run listed is kept, except a last line that a crash tore. Rows of
+    the previous release, whose reason is what is now the message, are brought into today's form.
+    """
+
+    def __init__(self, path: Path) -> None:
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        rows = [
+            row if "message" in row else skipped_row(row["path"], "unreadable", row["reason"])
+            for row in (json.loads(line) for line in lines if line.endswith("\n"))
+        ]
+        if lines:
+            write_json_lines(path, rows)
+        self._path = path
+        self._seen = {row["path"] for row in rows}
+        self._counts = Counter(row["reason"] for row in rows)
+
+    def add(self, rows: Iterable[SkippedRow]) -> None:
+        """Appends the rows of files that are not in the list, and logs how many now are."""
+        new = {row["path"]: row for row in rows if row["path"] not in self._seen}
+        if new:
+            with self._path.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in new.values())
+            self._seen |= new.keys()
+            self._counts.update(row["reason"] for row in new.values())
+            _log_counts(self._counts, self._path)
+
+
+def _log_counts(counts: Counter[str], path: Path) -> None:
+    reasons = format_counts(dict(counts.most_common()))
+    _log.warning("skipped %d unreadable images (%s), see %s", counts.total(), reasons, path)
