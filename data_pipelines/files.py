@@ -59,7 +59,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
     """Writes a file of one JSON object a line atomically."""
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    with replacing_file(path) as temporary, temporary.open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def write_csv(path: Path, header: Iterable[str], lines: Iterable[Iterable[object]]) -> None:

@@ -1,10 +1,11 @@
-"""What is known of all photos, in columns: about 150 bytes a photo, so that millions fit."""
+"""What is known of all files, in about 120 bytes each, so that millions fit."""
 
 import dataclasses
 import math
+import sys
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,14 +28,13 @@ class Catalogue:
         digest: int64 [n], hash of the EXIF block, 0 if there is none.
         num_windows: int32 [n].
         size_differs: bool [n], whether EXIF states another pixel size.
-        part: int32 [n], the part on disk that holds the photo.
+        file: int32 [n], positions among all files.
         values: by tag name: float64 [n] of a ranked tag, NaN where missing; int32 [n] of a
             categorical one, indices into `words`, -1 where missing.
         cameras: names of camera models.
         words: by name of a categorical tag, its values.
         skipped_windows: windows left out, by reason.
-        rejects: rejected files by reason.
-        examples: by reason, (name, detail) of the first few rejected files.
+        rejected: reason, name and detail of the other files.
     """
 
     photo: np.ndarray
@@ -43,16 +43,29 @@ class Catalogue:
     digest: np.ndarray
     num_windows: np.ndarray
     size_differs: np.ndarray
-    part: np.ndarray
+    file: np.ndarray
     values: Mapping[str, np.ndarray]
     cameras: tuple[str, ...]
     words: Mapping[str, tuple[str, ...]]
     skipped_windows: Counter[str]
-    rejects: Counter[str]
-    examples: Mapping[str, list[tuple[str, str]]]
+    rejected: Sequence[tuple[str, str, str]]
 
     def __len__(self) -> int:
         return len(self.photo)
+
+    @property
+    def rejects(self) -> Counter[str]:
+        """Number of rejected files by reason."""
+        return Counter(reason for reason, _, _ in self.rejected)
+
+    @property
+    def examples(self) -> dict[str, list[tuple[str, str]]]:
+        """The first few rejected files by reason, each with its name and detail."""
+        examples: dict[str, list[tuple[str, str]]] = {}
+        for reason, name, detail in self.rejected:
+            if len(found := examples.setdefault(reason, [])) < EXAMPLES:
+                found.append((name, detail))
+        return examples
 
     def select(self, keep: np.ndarray) -> "Catalogue":
         """Returns the catalogue of photos given by bool [n] or indices, with the same rejects."""
@@ -60,15 +73,10 @@ class Catalogue:
         values = {name: column[keep] for name, column in self.values.items()}
         return dataclasses.replace(self, **columns, values=values)
 
-    def with_rejects(self, reason: str, rejected: Sequence[tuple[str, str]]) -> "Catalogue":
+    def with_rejects(self, reason: str, rejected: Iterable[tuple[str, str]]) -> "Catalogue":
         """Returns the catalogue with (name, detail) of more rejected files."""
-        if not rejected:
-            return self
-        rejects = self.rejects + Counter({reason: len(rejected)})
-        examples = [*self.examples.get(reason, []), *rejected][:EXAMPLES]
-        return dataclasses.replace(
-            self, rejects=rejects, examples={**self.examples, reason: examples}
-        )
+        more = ((reason, name, detail) for name, detail in rejected)
+        return dataclasses.replace(self, rejected=[*self.rejected, *more])
 
 
 _COLUMNS: Final = {
@@ -78,7 +86,7 @@ _COLUMNS: Final = {
     "digest": "q",
     "num_windows": "i",
     "size_differs": "b",
-    "part": "i",
+    "file": "i",
 }
 """Plain columns and the type codes they are gathered with."""
 
@@ -91,8 +99,7 @@ class CatalogueBuilder:
         self._values = {tag.name: tag.column() for tag in TAGS}
         self._cameras = Texts()
         self._skipped: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
-        self._examples: dict[str, list[tuple[str, str]]] = {}
+        self._rejected: list[tuple[str, str, str]] = []
 
     def add_photo(
         self,
@@ -114,10 +121,8 @@ class CatalogueBuilder:
 
     def add_reject(self, reason: str, name: str, detail: str, skipped: Mapping[str, int]) -> None:
         """Adds a rejected file and the windows that were looked at in vain."""
-        self._rejects[reason] += 1
-        examples = self._examples.setdefault(reason, [])
-        if len(examples) < EXAMPLES:
-            examples.append((name, detail))
+        # Most details are those of many files, so each text is kept once.
+        self._rejected.append((sys.intern(reason), name, sys.intern(detail)))
         self._skipped.update(skipped)
 
     def build(self) -> Catalogue:
@@ -131,8 +136,7 @@ class CatalogueBuilder:
             cameras=self._cameras.words,
             words={n: c.words for n, c in self._values.items() if isinstance(c, Texts)},
             skipped_windows=self._skipped,
-            rejects=self._rejects,
-            examples=self._examples,
+            rejected=self._rejected,
         )
 
 

@@ -1,7 +1,7 @@
 """Decisions that need all photos at once: duplicates, bursts, split, classes, shards."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,8 +11,9 @@ from tqdm import tqdm
 from data_pipelines.bursts import burst_groups, linked
 from data_pipelines.errors import UserError
 from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder, count_words
+from data_pipelines.prepare.items import Item
 from data_pipelines.prepare.options import Options
-from data_pipelines.prepare.parts import read_part
+from data_pipelines.prepare.parts import num_parts, part_size, read_part
 from data_pipelines.prepare.reader import Reject
 from data_pipelines.splits import split_groups
 from data_pipelines.targets import Target, build_targets, coded_targets
@@ -29,7 +30,7 @@ class Shard:
         split: "train" or "validation".
         index: of the shard within its split.
         num_shards: of the split.
-        photos: int [p, 3]: part, number among the part's photos, and group of each photo.
+        photos: int [p, 3]: part, number among the part's files, and group of each photo.
     """
 
     split: str
@@ -46,7 +47,8 @@ class Plan:
         catalogue: the n photos that go into the records.
         group: int64 [n], id of each photo's burst.
         heldout: bool [n], whether it is in the validation split.
-        duplicates: ids of photos that are there more than once.
+        copies: int [d, 2], positions among all files of photos that are there again, each with
+            that of the photo in the records.
         targets: what can be learned, with classes from the training photos.
         shards: every photo once, in the order of the sources.
     """
@@ -54,18 +56,20 @@ class Plan:
     catalogue: Catalogue
     group: np.ndarray
     heldout: np.ndarray
-    duplicates: frozenset[int]
+    copies: np.ndarray
     targets: tuple[Target, ...]
     shards: tuple[Shard, ...]
 
 
-def load_catalogue(directory: epath.Path, num_parts: int) -> Catalogue:
-    """Gathers what is known of all photos from the parts."""
-    builder = CatalogueBuilder()
-    for part in tqdm(range(num_parts), "gathering", unit="part", disable=None, leave=False):
-        for name, result in read_part(directory, part):
+def load_catalogue(directory: epath.Path, items: Sequence[Item]) -> Catalogue:
+    """Gathers what is known of all files from their parts."""
+    builder, size = CatalogueBuilder(), part_size(len(items))
+    parts = range(num_parts(len(items)))
+    for part in tqdm(parts, "gathering", unit="part", disable=None, leave=False):
+        for file, (_, result) in enumerate(read_part(directory, part), part * size):
             if isinstance(result, Reject):
-                builder.add_reject(result.reason, name, result.detail, result.skipped)
+                # The item's own name: the row's would be a second copy in memory.
+                builder.add_reject(result.reason, items[file].name, result.detail, result.skipped)
                 continue
             builder.add_photo(
                 photo=result.photo,
@@ -74,7 +78,7 @@ def load_catalogue(directory: epath.Path, num_parts: int) -> Catalogue:
                 digest=result.digest,
                 num_windows=len(result.windows),
                 size_differs=result.size_differs,
-                part=part,
+                file=file,
                 values=result.values,
                 skipped_windows=result.skipped,
             )
@@ -87,13 +91,13 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
     Raises:
         UserError: nothing can be held out, or there is nothing to learn from.
     """
-    rows = np.arange(len(catalogue)) - np.searchsorted(catalogue.part, catalogue.part)
-    duplicates: frozenset[int] = frozenset()
+    size = part_size(len(catalogue) + len(catalogue.rejected))
+    copies = np.zeros((0, 2), int)
     if "duplicate" in options.reject:
-        ids, first, counts = np.unique(catalogue.photo, return_index=True, return_counts=True)
-        duplicates = frozenset(ids[counts > 1].tolist())
-        keep = np.sort(first)
-        catalogue, rows = catalogue.select(keep), rows[keep]
+        _, first, ids = np.unique(catalogue.photo, return_index=True, return_inverse=True)
+        again = first[ids] != np.arange(len(catalogue))
+        copies = np.stack([catalogue.file[again], catalogue.file[first[ids[again]]]], axis=1)
+        catalogue = catalogue.select(~again)
     keys = catalogue.camera, catalogue.seconds, catalogue.digest, catalogue.photo
     group = burst_groups(*keys, options.burst_seconds)
     by_camera = options.split_by == "camera"
@@ -116,10 +120,10 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
         )
     )
     shards = [
-        *_shards("train", np.flatnonzero(~heldout), catalogue, rows, group),
-        *_shards("validation", np.flatnonzero(heldout), catalogue, rows, group),
+        *_shards("train", np.flatnonzero(~heldout), catalogue, size, group),
+        *_shards("validation", np.flatnonzero(heldout), catalogue, size, group),
     ]
-    return Plan(catalogue, group, heldout, duplicates, targets, tuple(shards))
+    return Plan(catalogue, group, heldout, copies, targets, tuple(shards))
 
 
 def _has_numbers(catalogue: Catalogue, keep: np.ndarray) -> bool:
@@ -129,7 +133,7 @@ def _has_numbers(catalogue: Catalogue, keep: np.ndarray) -> bool:
 
 
 def _shards(
-    split: str, members: np.ndarray, catalogue: Catalogue, rows: np.ndarray, group: np.ndarray
+    split: str, members: np.ndarray, catalogue: Catalogue, part_size: int, group: np.ndarray
 ) -> Iterator[Shard]:
     """Divides the photos of a split into shards of about equal numbers of windows."""
     if not len(members):
@@ -138,6 +142,6 @@ def _shards(
     wanted = -(-int(ends[-1]) // WINDOWS_PER_SHARD)
     cuts = np.searchsorted(ends, ends[-1] * np.arange(1, wanted) / wanted, side="right")
     bounds = np.unique([0, *cuts, len(members)])  # photos of very many windows leave none empty
-    columns = np.stack([catalogue.part[members], rows[members], group[members]], axis=1)
+    columns = np.stack([*np.divmod(catalogue.file[members], part_size), group[members]], axis=1)
     for index in range(len(bounds) - 1):
         yield Shard(split, index, len(bounds) - 1, columns[bounds[index] : bounds[index + 1]])

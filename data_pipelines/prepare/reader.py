@@ -24,6 +24,7 @@ from data_pipelines.prepare.options import REASONS, Options
 from data_pipelines.prepare.sidecars import Entry
 from data_pipelines.prepare.sidecars.sdaie import TENSOR_SUFFIX, read_tensor
 from data_pipelines.prepare.window_quality import window_problem
+from data_pipelines.skipped import format_counts
 from data_pipelines.tags import parse_tags
 from data_pipelines.targets import coded_values
 
@@ -125,8 +126,8 @@ def _read(
     corners = choose_windows(width, height, _TRIES * options.windows_per_photo, rng, align=align)
     windows, skipped = _usable_windows(corners, cut, options.windows_per_photo)
     if not windows:
-        counts = ", ".join(f"{count} {problem}" for problem, count in skipped.items())
-        return Reject("no_usable_window", f"windows that were tried: {counts}", skipped)
+        detail = f"windows that were tried: {format_counts(skipped)}"
+        return Reject("no_usable_window", detail, skipped)
     key = capture_key(exif, {} if coded is not None else values)
     return PreparedPhoto(
         photo=photo,

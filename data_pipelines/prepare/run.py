@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Final
 from etils import epath
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import replacing_file, write_json
+from data_pipelines.files import write_json, write_json_lines
 from data_pipelines.images import EXTENSIONS
 from data_pipelines.prepare import parts, shards
 from data_pipelines.prepare.catalogue import Catalogue
@@ -27,13 +26,13 @@ from data_pipelines.prepare.items import Item
 from data_pipelines.prepare.jpeg_windows import load_library
 from data_pipelines.prepare.options import PLANNING, Options
 from data_pipelines.prepare.plan import Plan, load_catalogue, make_plan
-from data_pipelines.prepare.reader import Reject
 from data_pipelines.prepare.report.tag_report import REPORT_FILE, Report, build_report, load_report
 from data_pipelines.prepare.sidecars import Entry, Sidecars, load_sidecars
 from data_pipelines.prepare.sidecars.sdaie import TENSOR_SUFFIX
 from data_pipelines.prepare.sources import find_items
 from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE
+from data_pipelines.skipped import format_counts
 from data_pipelines.storage import is_uri
 from data_pipelines.targets import RELEASED, targets_to_json
 
@@ -147,7 +146,7 @@ class Job:
         missing = [i for i in range(num_parts) if not parts.is_done(folder, i)]
         if missing:
             engine.make_parts(self.workspace, missing, self.options)
-        catalogue = load_catalogue(folder, num_parts)
+        catalogue = load_catalogue(folder, self.items)
         if not len(catalogue):
             self._refuse_all_rejected(catalogue)
         try:
@@ -163,9 +162,14 @@ class Job:
             plan: from `plan`.
             directory: where the shards are or will be.
         """
-        copies = self._list_rejects(directory / REJECTS_FILE, plan.duplicates)
+        copies = (
+            (self.items[copy].name, f"the same image as {self.items[kept].name}")
+            for copy, kept in plan.copies.tolist()
+        )
+        catalogue = plan.catalogue.with_rejects("duplicate", copies)
+        _write_rejects(directory / REJECTS_FILE, catalogue)
         report = build_report(
-            plan.catalogue.with_rejects("duplicate", copies),
+            catalogue,
             plan.targets,
             group=plan.group,
             heldout=plan.heldout,
@@ -182,39 +186,27 @@ class Job:
         nothing = Entry({}, (None,) * len(RELEASED))
         return {item.name: known.get(item.name, nothing) for item in self.items}
 
-    def _list_rejects(self, path: epath.Path, duplicates: frozenset[int]) -> list[tuple[str, str]]:
-        """Lists every rejected file, in the order of the sources; returns the duplicates."""
-        copies: list[tuple[str, str]] = []
-        first: dict[int, str] = {}
-        with replacing_file(path) as temporary, temporary.open("w") as file:
-            for part in range(parts.num_parts(len(self.items))):
-                for name, result in parts.read_part(self.workspace.parts, part):
-                    if isinstance(result, Reject):
-                        reason, detail = result.reason, result.detail
-                    else:
-                        twice = result.photo in duplicates
-                        original = first.setdefault(result.photo, name) if twice else name
-                        if original == name:
-                            continue
-                        reason, detail = "duplicate", f"the same image as {original}"
-                        copies.append((name, detail))
-                    row = {"path": name, "reason": reason, "detail": detail}
-                    file.write(json.dumps(row) + "\n")
-        return copies
-
     def _refuse_all_rejected(self, catalogue: Catalogue) -> None:
         """Leaves the list of rejected files beside the output that could not be made; raises."""
         out = self.workspace.out
         listing = out.parent / f"{out.name}.{REJECTS_FILE}"
-        self._list_rejects(listing, frozenset())
-        counts = catalogue.rejects.most_common()
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+        _write_rejects(listing, catalogue)
+        reasons = format_counts(dict(catalogue.rejects.most_common()))
         self.workspace.discard()
         raise UserError(
-            f"none of {catalogue.rejects.total()} files is a usable photo: {reasons}; give photos "
+            f"none of {len(catalogue.rejected)} files is a usable photo: {reasons}; give photos "
             "as the camera wrote them, with EXIF, 256 pixels or more a side (every file is listed "
             f"in {listing})"
         )
+
+
+def _write_rejects(path: epath.Path, catalogue: Catalogue) -> None:
+    """Lists every rejected file, in the order of the sources; copies of others come last."""
+    rows = (
+        {"path": name, "reason": reason, "detail": detail}
+        for reason, name, detail in catalogue.rejected
+    )
+    write_json_lines(path, rows)
 
 
 def _find_photos(

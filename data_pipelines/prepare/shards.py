@@ -22,10 +22,10 @@ def records_of_shard(
 ) -> Iterator[Record]:
     """Yields a record for every window of the photos of a shard, given as in `plan.Shard`."""
     for part, members in itertools.groupby(photos, key=lambda photo: int(photo[0])):
-        results = read_part(workspace.parts, part, with_windows=True)
-        found = [(name, photo) for name, photo in results if isinstance(photo, PreparedPhoto)]
+        results = list(read_part(workspace.parts, part, with_windows=True))
         for _, number, group in members:
-            name, photo = found[number]
+            name, photo = results[number]
+            assert isinstance(photo, PreparedPhoto)
             for (x, y), window in zip(photo.corners, photo.windows, strict=True):
                 yield {
                     "image": window,

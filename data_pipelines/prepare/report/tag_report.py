@@ -13,7 +13,7 @@ from etils import epath
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_text
-from data_pipelines.prepare.catalogue import EXAMPLES, Catalogue
+from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report.columns import KINDS, NAME_TAGS, column_of
 from data_pipelines.prepare.report.text import amount, printable
@@ -63,8 +63,9 @@ def build_report(
         `skipped_windows` by reason; `num_size_differs`; `sidecars`; `warnings` (sentences).
     """
     sides = {"train": ~heldout, "validation": heldout}
+    rejects, examples = catalogue.rejects.most_common(), catalogue.examples
     report = {
-        "num_files": len(catalogue) + catalogue.rejects.total(),
+        "num_files": len(catalogue) + len(catalogue.rejected),
         "num_photos": len(catalogue),
         "num_windows": int(catalogue.num_windows.sum(dtype=np.int64)),
         "splits": {
@@ -85,11 +86,8 @@ def build_report(
         },
         "tags": {target.name: column_of(target, catalogue).summary() for target in targets},
         "makes_models": _count_makes_models(catalogue),
-        "rejects": dict(catalogue.rejects.most_common()),
-        "reject_examples": {
-            reason: [list(row) for row in catalogue.examples.get(reason, [])[:EXAMPLES]]
-            for reason, _ in catalogue.rejects.most_common()
-        },
+        "rejects": dict(rejects),
+        "reject_examples": {reason: list(map(list, examples[reason])) for reason, _ in rejects},
         "skipped_windows": dict(catalogue.skipped_windows.most_common()),
         "num_size_differs": int(catalogue.size_differs.sum()),
         "sidecars": sidecars,

@@ -7,9 +7,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.prepare import plan as plan_module
 from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder
 from data_pipelines.prepare.options import Options
+from data_pipelines.prepare.parts import part_size
 from data_pipelines.prepare.plan import make_plan
-
-PART = 7  # photos in a part
 
 
 def catalogue_of(photos: list[tuple[int, int, int, int]]) -> Catalogue:
@@ -23,7 +22,7 @@ def catalogue_of(photos: list[tuple[int, int, int, int]]) -> Catalogue:
             digest=1,
             num_windows=windows,
             size_differs=False,
-            part=i // PART,
+            file=i,
             values={"Make": f"Maker {camera}", "ISO": 100.0},
             skipped_windows={"flat": 1},
         )
@@ -58,7 +57,7 @@ def test_every_photo_is_in_one_shard_and_nothing_crosses_the_split(
     # Where a shard says that its photos are.
     first = {}
     for part, number, group in np.concatenate([shard.photos for shard in plan.shards]).tolist():
-        first[part * PART + number] = group
+        first[part * part_size(len(photos)) + number] = group
     ids = [photo[0] for photo in photos]
     expected = set(range(len(photos))) if keep_copies else {ids.index(photo) for photo in ids}
     assert first.keys() == expected

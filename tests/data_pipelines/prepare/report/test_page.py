@@ -43,7 +43,7 @@ def make_report(
             digest=0,
             num_windows=i % 3,
             size_differs=i % 4 == 0,
-            part=0,
+            file=i,
             values=values,
             skipped_windows={"flat": i % 2},
         )

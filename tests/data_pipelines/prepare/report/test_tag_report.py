@@ -43,7 +43,7 @@ def catalogue_of(
             digest=0,
             num_windows=2,
             size_differs=i < differing,
-            part=0,
+            file=i,
             values=values,
             skipped_windows={"flat": 1},
         )
