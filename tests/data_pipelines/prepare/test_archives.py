@@ -20,14 +20,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
 from data_pipelines.prepare.items import Item
 from data_pipelines.prepare.sources import find_items, read_item
-
-LIMIT = 10**6
-
-
-def write(path: Path, data: bytes | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(path.name.encode("utf-8", "surrogateescape") if data is None else data)
-    return path
+from tests.data_pipelines.prepare.found import LIMIT, contents, names, reason, refusal, write
 
 
 def make_tar(path: Path, members: dict[str, bytes], **kwargs) -> Path:
@@ -46,28 +39,6 @@ def make_zip(path: Path, members, compression: int = zipfile.ZIP_DEFLATED) -> Pa
         for name, data in pairs:
             archive.writestr(name, data)
     return path
-
-
-def names(*sources, **kwargs) -> list[str]:
-    return [item.name for item in find_items(sources, **kwargs)]
-
-
-def contents(*sources) -> dict[str, bytes]:
-    return {item.name: read_item(item, max_bytes=LIMIT) for item in find_items(sources)}
-
-
-def reason(item: Item, max_bytes: int = LIMIT) -> str:
-    with pytest.raises(ImageError) as caught:
-        read_item(item, max_bytes=max_bytes)
-    return caught.value.reason
-
-
-def refusal(*sources) -> str:
-    with pytest.raises(UserError) as caught:
-        find_items(sources)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])

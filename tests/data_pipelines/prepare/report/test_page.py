@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from data_pipelines.prepare.catalogue import CatalogueBuilder, count_words
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report.columns import KINDS
 from data_pipelines.prepare.report.page import REMEDIES, TAG_MEANINGS, render_page
 from data_pipelines.prepare.report.plots import HEIGHT, WIDTH, histogram
-from data_pipelines.prepare.report.tag_report import Report, build_report, format_report
+from data_pipelines.prepare.report.tag_report import Report, format_report
 from data_pipelines.prepare.report.text import format_value
 from data_pipelines.tags import TAGS
-from data_pipelines.targets import Target, build_targets
+from data_pipelines.targets import Target
+from tests.data_pipelines.prepare.report.reports import report_of
 
 EVIL = "<script>alert('x')</script>\"'><img src=http://evil.example/x onerror=alert(1)>"
 SIDECARS = {
@@ -26,39 +26,6 @@ SIDECARS = {
     "unmatched": [EVIL],
 }
 _VOID = {"meta", "path", "wbr"}
-
-
-def make_report(
-    photos: list[dict[str, Any]],
-    rejects: list[tuple[str, str, str]],
-    held: list[bool],
-    sidecars: dict[str, Any] | None = None,
-) -> Report:
-    builder = CatalogueBuilder()
-    for i, values in enumerate(photos):
-        builder.add_photo(
-            photo=i,
-            camera=str(values.get("Model", "")),
-            seconds=None,
-            digest=0,
-            num_windows=i % 3,
-            size_differs=i % 4 == 0,
-            file=i,
-            values=values,
-            skipped_windows={"flat": i % 2},
-        )
-    for reason, name, detail in rejects:
-        builder.add_reject(reason, name, detail, {"clipped": 1})
-    catalogue = builder.build()
-    return build_report(
-        catalogue,
-        build_targets(count_words(catalogue, np.ones(len(photos), bool)), any_value=True),
-        group=np.arange(len(photos)) // 2,
-        heldout=np.array(held, bool),
-        sidecars=sidecars,
-    )
-
-
 NUMBERS = {
     "FNumber": (0.5, 128),
     "ExposureTime": (1e-6, 3600),
@@ -84,7 +51,9 @@ def _example() -> Report:
         for i in range(100)
     ]
     rejects = [(reason, f"{EVIL}{i}", EVIL) for i in range(2) for reason in REASONS]
-    return make_report(photos, [*rejects, (EVIL, "a", "b")], [i < 10 for i in range(100)], SIDECARS)
+    return report_of(
+        photos, [*rejects, (EVIL, "a", "b")], held=range(10), differing=25, sidecars=SIDECARS
+    )
 
 
 REPORT = _example()
@@ -157,7 +126,7 @@ def test_hostile_names_are_text() -> None:
 
 
 def test_invisible_characters_are_spelled_out() -> None:
-    report = make_report([{"Make": "\u202eA\x00"}], [("no_exif", "\udcff\x1b.jpg", "")], [False])
+    report = report_of([{"Make": "\u202eA\x00"}], [("no_exif", "\udcff\x1b.jpg", "")], held=())
     page = render_page(report, "t")
     page.encode()
     assert "\\u202eA\\x00" in page
@@ -239,16 +208,16 @@ def test_hostile_texts_of_a_report_are_text_wherever_they_stand() -> None:
 
 @pytest.mark.parametrize("photos", [[], [{}], [{"ISO": 100.0}], [{"Make": "A"}] * 3])
 def test_little_is_no_error(photos: list[dict[str, Any]]) -> None:
-    _Checker(render_page(make_report(photos, [], [False] * len(photos)), "t"))
-    _Checker(render_page(make_report(photos, [], [True] * len(photos)), "t"))
+    _Checker(render_page(report_of(photos, held=()), "t"))
+    _Checker(render_page(report_of(photos, held=range(len(photos))), "t"))
 
 
 def test_splits_are_judged() -> None:
     photos = [{"Model": f"M {i // 2}"} for i in range(8)]
-    clean = _text(render_page(make_report(photos, [], [i < 2 for i in range(8)]), "t"))
+    clean = _text(render_page(report_of(photos, held=range(2)), "t"))
     assert "✓ No group is in both" in clean
     assert "✓ No camera model is in both" in clean
-    leak = _text(render_page(make_report(photos, [], [i < 1 for i in range(8)]), "t"))
+    leak = _text(render_page(report_of(photos), "t"))
     assert "✗ 1 group in both" in leak
     assert "1 camera model in both. That is normal" in leak
 
@@ -287,7 +256,11 @@ def test_any_values_give_a_histogram_with_all_of_them(column: tuple[str, list[fl
 def test_any_catalogue_gives_a_page(
     photos: list[tuple[dict[str, Any], bool]], rejects: list[tuple[str, str, str]]
 ) -> None:
-    report = make_report([values for values, _ in photos], rejects, [held for _, held in photos])
+    report = report_of(
+        [values for values, _ in photos],
+        rejects,
+        held=[i for i, (_, held) in enumerate(photos) if held],
+    )
     assert sum(n for m in report["makes_models"].values() for n in m.values()) == len(photos)
     _Checker(render_page(report, "t"))
     format_report(report).encode()

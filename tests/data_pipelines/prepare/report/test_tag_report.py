@@ -1,6 +1,6 @@
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +8,15 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder, count_words
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report import tag_report
 from data_pipelines.prepare.report.tag_report import (
-    Report,
-    build_report,
     format_report,
     load_report,
 )
 from data_pipelines.records import PREPARE_FILE
 from data_pipelines.tags import TAGS
-from data_pipelines.targets import build_targets
-
-Values = Mapping[str, str | float]
+from tests.data_pipelines.prepare.report.reports import Values, report_of
 
 REJECTS = [("no_exif", "a.jpg", ""), ("too_small", "b.jpg", "100x80"), ("no_exif", "c.jpg", "")]
 SIDECARS = {
@@ -29,50 +24,6 @@ SIDECARS = {
     "num_unmatched": 1,
     "unmatched": ["gone.jpg"],
 }
-
-
-def catalogue_of(
-    photos: Sequence[Values], rejects: Sequence[tuple[str, str, str]] = (), differing: int = 0
-) -> Catalogue:
-    builder = CatalogueBuilder()
-    for i, values in enumerate(photos):
-        builder.add_photo(
-            photo=i,
-            camera=str(values.get("Model", "")),
-            seconds=None,
-            digest=0,
-            num_windows=2,
-            size_differs=i < differing,
-            file=i,
-            values=values,
-            skipped_windows={"flat": 1},
-        )
-    for reason, name, detail in rejects:
-        builder.add_reject(reason, name, detail, {"black": 1})
-    return builder.build()
-
-
-def report_of(
-    photos: Sequence[Values],
-    rejects: Sequence[tuple[str, str, str]] = (),
-    *,
-    held: Sequence[int] = (0,),
-    differing: int = 0,
-    sidecars: Mapping[str, Any] | None = None,
-) -> Report:
-    """Reports on photos of which two in a row are a burst."""
-    heldout = np.zeros(len(photos), bool)
-    heldout[[i for i in held if i < len(photos)]] = True
-    catalogue = catalogue_of(photos, rejects, differing)
-    return build_report(
-        catalogue,
-        build_targets(count_words(catalogue, ~heldout), any_value=True),
-        group=np.arange(len(photos)) // 2,
-        heldout=heldout,
-        sidecars=sidecars,
-    )
-
-
 PHOTOS: list[Values] = [
     {"Make": "Rare", "FNumber": 1.0, "WhiteBalance": "auto"},
     *(

@@ -4,33 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines.targets import Target
 from exif_jax.config import ObjectivesConfig, PretextConfig
 from exif_jax.evaluation.evaluators.heldout_tags import objective_metrics
 from exif_jax.losses import pair_loss
 from exif_jax.objectives import build_objectives
-
-TARGETS = (
-    Target("ISO", "ranked"),
-    Target("Make", "categorical", ("Norden", "Kestrel", "other")),
-    Target("FocalLength", "ranked"),
-    Target("Flash", "categorical", ("on", "off")),
-)
-PHOTOS = 8
-
-
-def outputs_and_labels():
-    """FocalLength and Flash are missing everywhere; ISO and Make are predicted perfectly."""
-    labels = np.full((PHOTOS, 4), np.nan, np.float32)
-    labels[:, 0] = np.arange(PHOTOS)
-    labels[:6, 1] = [0, 1, 2, 0, 1, 1]
-    outputs = {
-        "ISO": np.arange(PHOTOS, dtype=np.float32)[:, None],
-        "Make": 9 * np.eye(3, dtype=np.float32)[np.nan_to_num(labels[:, 1]).astype(int)],
-        "FocalLength": np.arange(PHOTOS, dtype=np.float32)[::-1, None].copy(),
-        "Flash": np.zeros((PHOTOS, 2), np.float32),
-    }
-    return outputs, labels
+from tests.exif_jax.tag_outputs import PHOTOS, TARGETS, outputs_and_labels
 
 
 def validation(outputs, labels, groups, **config):
