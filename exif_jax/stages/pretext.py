@@ -123,7 +123,12 @@ def build(config: PretextConfig, workdir: Path | None = None) -> Stage:
     Raises:
         UserError: the configuration or the records do not fit.
     """
-    records, objectives = open_data(config)
+    return _build(config, workdir, *open_data(config))
+
+
+def _build(
+    config: PretextConfig, workdir: Path | None, records: Records, objectives: tuple[Objective, ...]
+) -> Stage:
     extractor = config.model.build()
     optimizer, ema = make_optimizer(config.optimizer, config.steps), config.optimizer.ema
     mesh = data_mesh()
@@ -170,7 +175,7 @@ def run(config: PretextConfig, workdir: Path) -> None:
     Raises:
         UserError: the configuration, the records or the workdir do not fit.
     """
-    open_data(config)
+    records, objectives = open_data(config)
     make_optimizer(config.optimizer, config.steps)
     open_run(workdir, config, "pretext")
-    fit(build(config, workdir), config, workdir)
+    fit(_build(config, workdir, records, objectives), config, workdir)
