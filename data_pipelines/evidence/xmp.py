@@ -58,4 +58,5 @@ def _element(name: str, rest: str) -> str:
         return resource[1] or resource[2] or ""
     if not closed or head.endswith("/"):
         return ""
-    return _MARKUP.sub(" ", body.partition(f":{name}>")[0].rpartition("</")[0] or body)
+    inside, ended, _ = body.partition(f":{name}>")
+    return _MARKUP.sub(" ", inside.rpartition("</")[0] if ended else body)
