@@ -54,7 +54,12 @@ def camera_evidence(exif: Exif, image: Image.Image) -> Evidence:
     problems = list(_problems(exif, image, camera, exposure))
     text = f"EXIF names a camera, {camera}" if camera else "EXIF has settings of a camera"
     text += f", and its settings, {', '.join(exposure)}" if exposure else ""
-    text += f"; but {'; '.join(problems)}." if problems else "; both fit the picture."
+    if problems:
+        text += f"; but {'; '.join(problems)}."
+    elif {"PixelXDimension", "PixelYDimension"} <= exif.raw.keys():
+        text += "; the size that it states is the picture's."
+    else:
+        text += "; it states no size to compare."
     details |= {
         "status": "inconsistent" if problems else "consistent",
         "camera": camera,

@@ -27,8 +27,15 @@ def test_a_camera_with_exposure_and_the_right_size_says_photo():
     assert item.details["status"] == "consistent"
     assert item.details["camera"] == "Canon EOS 700D"
     assert item.text.startswith(
-        "EXIF names a camera, Canon EOS 700D, and its settings, 1/60 s, f/2.8, ISO 200; both fit"
+        "EXIF names a camera, Canon EOS 700D, and its settings, 1/60 s, f/2.8, ISO 200; "
+        "the size that it states is the picture's."
     )
+
+
+def test_a_missing_size_is_no_contradiction():
+    item = evidence(CAMERA, EXPOSURE)
+    assert (item.says, item.details["status"]) == ("photo", "consistent")
+    assert "it states no size to compare" in item.text
 
 
 def test_a_picture_turned_by_a_program_still_fits():
