@@ -237,6 +237,15 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
     return table[grey]
 
 
+def random_window(image: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+    """A window of at most 256x256: at a random place, or central without a generator."""
+    corner = [
+        int(rng.integers(spare + 1)) if rng else spare // 2
+        for spare in (max(0, side - WINDOW) for side in image.shape[:2])
+    ]
+    return image[corner[0] : corner[0] + WINDOW, corner[1] : corner[1] + WINDOW]
+
+
 def at_least_one_patch(image: np.ndarray) -> np.ndarray:
     """The image itself, or, if a side is under 64, the image resized to 64x64."""
     if min(image.shape[:2]) >= PATCH:

@@ -12,7 +12,13 @@ from typing import Any
 import grain
 import numpy as np
 
-from data_pipelines.images import WINDOW, ImageError, at_least_one_patch, decode_image
+from data_pipelines.images import (
+    WINDOW,
+    ImageError,
+    at_least_one_patch,
+    decode_image,
+    random_window,
+)
 from data_pipelines.labelled import LabelledImage
 from data_pipelines.perturbations import Augmentation, augment
 from data_pipelines.records import Records
@@ -83,15 +89,6 @@ def record_batches(
 
     examples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().map(load)
     return _batches(examples, batch_size, threads, process, processes)
-
-
-def random_window(image: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-    """A window of at most 256x256: at a random place, or central without a generator."""
-    corner = [
-        int(rng.integers(spare + 1)) if rng else spare // 2
-        for spare in (max(0, side - WINDOW) for side in image.shape[:2])
-    ]
-    return image[corner[0] : corner[0] + WINDOW, corner[1] : corner[1] + WINDOW]
 
 
 def padded(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,26 +1,36 @@
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, JpegPresets, features
 
+from data_pipelines import perturbations
 from data_pipelines.errors import UserError
 from data_pipelines.perturbations import (
+    KERNELS,
     PERTURBATIONS,
+    PRESETS,
     Augmentation,
     augment,
+    avif,
     blur,
+    crop,
     jpeg,
     parse_perturbation,
     parse_perturbations,
     perturbation,
+    photoshop,
     rescale,
     resize,
+    webp,
 )
 
+needs_webp = pytest.mark.skipif(not features.check("webp"), reason="Pillow was built without WebP")
+needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
 NOTHING = Augmentation(resize_probability=0, blur_probability=0, jpeg_probability=0)
 
 
@@ -38,6 +48,81 @@ def test_lower_jpeg_quality_changes_more() -> None:
     image = noise()
     errors = [np.abs(jpeg(image, q).astype(int) - image).mean() for q in (20, 60, 95)]
     assert errors == sorted(errors, reverse=True)
+
+
+def saved(image: np.ndarray, file_format: str, **options: object) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, file_format, **options)
+    return np.asarray(Image.open(buffer))
+
+
+def smooth() -> np.ndarray:
+    return np.asarray(Image.fromarray(noise(12, 16)).resize((56, 40), Image.Resampling.BICUBIC))
+
+
+def test_names_with_a_sampling_differ_in_chroma_alone() -> None:
+    results = [jpeg(smooth(), 80)]
+    for name, subsampling in (("jpeg422", "4:2:2"), ("jpeg444", "4:4:4")):
+        chain = pickle.loads(pickle.dumps(parse_perturbation(f"{name}:80")))
+        results.append(chain.apply(smooth()))
+        expected = saved(smooth(), "JPEG", quality=80, subsampling=subsampling)
+        np.testing.assert_array_equal(results[-1], expected)
+    errors = [np.abs(result.astype(int) - smooth()).mean() for result in results]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_brings_its_tables_and_its_sampling(preset: str) -> None:
+    result = parse_perturbation(f"Photoshop:{preset.upper()}").apply(smooth())
+    np.testing.assert_array_equal(result, photoshop(smooth(), preset))
+    known = JpegPresets.presets[preset]
+    tables, subsampling = known["quantization"], known["subsampling"]
+    expected = saved(smooth(), "JPEG", qtables=tables, subsampling=subsampling)
+    np.testing.assert_array_equal(result, expected)
+
+
+@needs_webp
+def test_webp_is_pillows_lossy_compression() -> None:
+    result = parse_perturbation("webp:70").apply(smooth())
+    np.testing.assert_array_equal(result, saved(smooth(), "WEBP", quality=70))
+    np.testing.assert_array_equal(result, webp(smooth(), 70))
+    errors = [np.abs(webp(smooth(), q).astype(int) - smooth()).mean() for q in (10, 60, 95)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@needs_avif
+def test_avif_is_pillows_compression() -> None:
+    result = parse_perturbation("avif:70").apply(smooth())
+    np.testing.assert_array_equal(result, avif(smooth(), 70))
+    assert result.shape == smooth().shape
+    assert result.dtype == np.uint8
+    errors = [np.abs(avif(smooth(), q).astype(int) - smooth()).mean() for q in (10, 60, 95)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@needs_avif
+@needs_webp
+@pytest.mark.parametrize("name", ["avif:60", "webp:60"])
+def test_modern_codecs_give_the_same_in_every_thread(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [noise(256, 256, seed) for seed in range(3)]
+    apply = parse_perturbation(name).apply
+    results = []
+    for threads in (1, 2, 4):  # as if this many cores were there, and as many images coded at once
+        monkeypatch.setattr("PIL.AvifImagePlugin.DEFAULT_MAX_THREADS", threads)
+        with ThreadPoolExecutor(threads) as pool:
+            results.append(list(pool.map(apply, images)))
+    np.testing.assert_array_equal(results[1:], [results[0]] * 2)
+
+
+@pytest.mark.parametrize("codec", ["webp", "avif"])
+def test_a_codec_that_pillow_lacks_is_named_with_the_remedy(
+    codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perturbations.features, "check", lambda feature: feature != codec)
+    with pytest.raises(UserError, match=rf"{codec}.*without {codec.upper()}.*pip install"):
+        parse_perturbation(f"jpeg:90+{codec}:80")
 
 
 def test_blur_of_a_point_is_a_gaussian_in_each_channel() -> None:
@@ -65,8 +150,23 @@ def test_rescale_rounds_to_whole_pixels(factor: float, shape: tuple[int, ...]) -
     assert rescale(noise(40, 57), factor).shape == shape
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_of_resizing_go_by_pillows_names(name: str) -> None:
+    chain = pickle.loads(pickle.dumps(parse_perturbation(f"{name}:0.731")))
+    expected = Image.fromarray(noise()).resize((41, 29), Image.Resampling[name.upper()])
+    np.testing.assert_array_equal(chain.apply(noise()), expected)
+    assert (chain.apply(noise()) != rescale(noise(), 0.731)).any()
+
+
+def test_crop_moves_the_grid() -> None:
+    np.testing.assert_array_equal(parse_perturbation("crop:3").apply(noise()), noise()[3:, 3:])
+    assert parse_perturbation("crop:7+jpeg:90").apply(noise()).shape == (33, 49, 3)
+
+
 def test_a_side_never_vanishes() -> None:
     assert rescale(noise(1, 100), 0.01).shape == (1, 1, 3)
+    assert crop(noise(1, 100), 7).shape == (1, 93, 3)
+    assert crop(noise(7, 2), 7).shape == (1, 1, 3)
 
 
 def test_a_chain_is_applied_from_left_to_right() -> None:
@@ -94,6 +194,8 @@ def test_a_list_starts_with_none_and_holds_each_once() -> None:
     [
         *("", "sharpen:1", "jpeg", "jpeg:", "jpeg:0", "jpeg:101", "jpeg:95.5", "jpeg:x"),
         *("blur:0", "blur:-1", "blur:nan", "blur:inf", "resize:0", "resize:4.1", "resize:0.5+"),
+        *("jpeg422:0", "jpeg444:101", "photoshop:12", "photoshop:", "crop:0", "crop:8", "crop:1.5"),
+        *("bicubic:0", "lanczos:4.1", "box:x", "hamming:-1", "bilinear:0.5"),
         *("jpeg:95+none", "jpeg:95;blur:1", "jpeg:95:3"),
     ],
 )
@@ -101,7 +203,15 @@ def test_what_cannot_be_read_is_shown_with_what_is_known(text: str) -> None:
     with pytest.raises(UserError) as error:
         parse_perturbation(text)
     assert repr(text) in str(error.value)
-    assert any(f"{kind}:LEVEL" in str(error.value) for kind in ("jpeg", "blur", "resize"))
+    assert any(f"{kind}:LEVEL" in str(error.value) for kind in PERTURBATIONS.names())
+
+
+@needs_webp
+@needs_avif
+@pytest.mark.parametrize("text", ["webp:0", "webp:101", "webp:80.5", "avif:0", "avif:101", "avif:"])
+def test_modern_codecs_take_whole_qualities(text: str) -> None:
+    with pytest.raises(UserError, match=r"cannot read '\w+:.*a whole quality of 1\.\.100"):
+        parse_perturbation(text)
 
 
 def test_an_unknown_name_lists_all_kinds() -> None:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.images import random_window
 from data_pipelines.labelled import LabelledImage
 from data_pipelines.perturbations import Augmentation
 from data_pipelines.pipeline import (
     labelled_batches,
     load_labelled,
     padded,
-    random_window,
     record_batches,
 )
 from data_pipelines.prepare.run import Options, prepare
