@@ -57,6 +57,21 @@ class PublishedEncoder(EncoderConfig):
         return build(self)
 
 
+@ENCODERS.register("residual_covariance")
+@dataclass
+class ResidualCovarianceEncoder(EncoderConfig):
+    """Fixed residual covariances and a small perceptron, for few photographs and no accelerator."""
+
+    features: int = 64  # length of the feature
+    hidden: tuple[int, ...] = ()  # units of each hidden layer
+
+    def build(self) -> Any:
+        """The Flax module."""
+        from exif_jax.models.residual_covariance import build  # flax takes seconds to import
+
+        return build(self)
+
+
 @dataclass
 class ObjectivesConfig:
     """What the pretext stage learns; see `exif_jax.objectives`."""

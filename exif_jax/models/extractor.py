@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from data_pipelines.images import PATCH
@@ -49,6 +50,35 @@ class Extractor(nn.Module):
 
         tokens, intermediates = self.encode(x_BNHWC.reshape(-1, *x_BNHWC.shape[2:]))
         return self.mix(by_image(tokens)), jax.tree.map(by_image, intermediates)
+
+
+class FixedExtractor(Extractor):
+    """An extractor that learns only from a fixed description of the whole image.
+
+    A subclass defines `encode` and `pool`, without parameters, and `learn`. Descriptions can be
+    computed once and kept, so training reads them in place of images.
+    """
+
+    def pool(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
+        """Descriptions [B, S] of tokens [B, N, T]; the mask [B, N] is False for padding."""
+        raise NotImplementedError
+
+    def learn(self, description_BS: Array) -> tuple[Array, Intermediates]:
+        """Features [B, F] of descriptions, and every learned intermediate [B, ...] by name."""
+        raise NotImplementedError
+
+    def standardise(self, params: Params, descriptions: np.ndarray) -> Params:
+        """Parameters for data like these descriptions [n, S]: called once, before training."""
+        return params
+
+    def mix(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
+        """Features [B, F] of tokens [B, N, T]."""
+        return self.learn(self.pool(tokens_BNT, mask_BN))[0]
+
+    def __call__(self, x_BNHWC: Array) -> tuple[Array, Intermediates]:
+        """Features [B, F] of patches [B, N, 64, 64, 3], and the intermediates of `learn`."""
+        tokens, _ = self.encode(x_BNHWC.reshape(-1, *x_BNHWC.shape[2:]))
+        return self.learn(self.pool(tokens.reshape(*x_BNHWC.shape[:2], -1)))
 
 
 def apply(module: nn.Module, params: Params, *inputs: Any, method: str | None = None) -> Any:

@@ -1,0 +1,250 @@
+"""Residual covariances: how the SRM residuals of an image vary together, in logarithms.
+
+The zero-layer relative of the published encoder: the same filters, covariance pooling and matrix
+function, without a learned parameter before them. `encode` and `pool` are fixed and linear up to
+the logarithm, so an image is described exactly by the mean of its patches' moments; only what
+follows, `learn`, has parameters.
+
+Shape suffixes as in `exif_jax.models.extractor`; C residual maps, S numbers of a description.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial, reduce
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from data_pipelines.errors import UserError
+from exif_jax.config import ResidualCovarianceEncoder
+from exif_jax.models.extractor import FixedExtractor, Intermediates, Params
+from exif_jax.models.patches import STD
+from exif_jax.models.srm import srm_kernels
+
+# Of residual variance in units of the pixels' range; rounding to 8 bits alone gives 1.3e-6.
+REGULARISATION = 1e-7
+# Correlation of neighbouring pixels in the image model that orders the filters.
+_NEIGHBOURS = 0.95
+_OUTLIER = 4.0  # deviations
+
+
+@cache
+def residual_basis() -> np.ndarray:
+    """An orthonormal basis of what the thirty SRM kernels span, from smooth to fine.
+
+    The filters are the principal components, within the span, of a separable first-order
+    autoregressive image, each even or odd in rows and in columns. Responses of natural images to
+    them are nearly uncorrelated, and small where small, so float32 keeps the relative accuracy of
+    small eigenvalues of their covariance. Flips and transposition of the image permute the
+    filters up to sign.
+
+    Returns:
+        float64 [5, 5, 19]; read-only.
+    """
+    kernels = srm_kernels().reshape(25, -1)
+    left, singular, _ = np.linalg.svd(kernels)
+    span = left[:, : int((singular > 1e-9 * singular[0]).sum())]
+    inside = span @ span.T
+    steps = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    model = np.kron(_NEIGHBOURS**steps, _NEIGHBOURS**steps)
+    flip = np.eye(5)[::-1]
+    filters = []
+    for rows in (1, -1):
+        for columns in (1, -1):
+            # Within a parity no two eigenvalues agree, so eigenvectors are unique but for sign.
+            parity = np.kron(np.eye(5) + rows * flip, np.eye(5) + columns * flip) / 4
+            values, vectors = np.linalg.eigh(parity @ inside @ model @ inside @ parity)
+            filters += [(v, x) for v, x in zip(values, vectors.T, strict=True) if v > 1e-9]
+    # Transposed twins have equal eigenvalues: rounding must not decide their order.
+    filters.sort(key=lambda pair: (-round(pair[0], 9), *np.round(np.abs(pair[1]), 6)))
+    basis = np.stack([x * np.sign(x[np.abs(x) > 1e-6][0]) for _, x in filters], axis=-1)
+    basis.flags.writeable = False
+    return basis.reshape(5, 5, -1)
+
+
+# Luminance and two colour differences, orthonormal, in rows.
+OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+
+
+def residual_maps(x_MHWC: Array) -> Array:
+    """Residuals [M, H-4, W-4, C] of normalised patches [M, H, W, 3], in units of the pixel range.
+
+    C = 57: the filters of `residual_basis` on each opponent colour plane, without padding.
+    """
+    colours = jnp.asarray(OPPONENT * np.array(STD), x_MHWC.dtype)
+    kernel = jnp.asarray(np.tile(residual_basis(), 3), x_MHWC.dtype)[:, :, None]
+    return lax.conv_general_dilated(
+        jnp.einsum("mhwc,dc->mhwd", x_MHWC, colours, precision="highest"),
+        kernel,
+        window_strides=(1, 1),
+        padding="VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=3,
+        precision="highest",
+    )
+
+
+def moments(x_MHWC: Array) -> Array:
+    """Second and fourth moments of the residuals of patches; those of equal patches average.
+
+    Args:
+        x_MHWC: [M, H, W, 3] normalised, H and W at least 5.
+
+    Returns:
+        [M, C * (C + 1) / 2 + C]: mean products of two maps, row-major upper triangle, then the
+        mean fourth power of each.
+    """
+    maps = residual_maps(x_MHWC)
+    x_MPC = maps.reshape(maps.shape[0], -1, maps.shape[-1])
+    positions, channels = x_MPC.shape[1:]
+    product = jnp.einsum("mpc,mpd->mcd", x_MPC, x_MPC, precision="highest") / positions
+    squares = x_MPC * x_MPC
+    fourth = jnp.einsum("mpc,mpc->mc", squares, squares, precision="highest") / positions
+    return jnp.concatenate([product[:, *np.triu_indices(channels)], fourth], axis=-1)
+
+
+def _precisely(function: Callable[..., Array], *arrays: Array) -> Array:
+    """In float64 where the platform has it, in the precision of the arrays on TPUs.
+
+    Eigenvalues of residual covariances span six orders of magnitude, as does float32.
+    """
+
+    def double(*xs: Array) -> Array:
+        with jax.enable_x64():
+            return function(*(x.astype(jnp.float64) for x in xs)).astype(xs[0].dtype)
+
+    result: Array = lax.platform_dependent(
+        *arrays, cpu=double, cuda=double, rocm=double, default=function
+    )
+    return result
+
+
+def _product(*factors: Array) -> Array:
+    return reduce(partial(jnp.matmul, precision="highest"), factors)
+
+
+@jax.custom_vjp
+def matrix_logarithm(a: Array) -> Array:
+    """Logarithm of symmetric positive definite matrices [..., C, C].
+
+    Its derivative is finite for repeated eigenvalues too (divided differences; Higham, "Functions
+    of matrices", 2008, theorem 3.11).
+    """
+
+    def logarithm(a: Array) -> Array:
+        values, vectors = jnp.linalg.eigh(a)
+        return _product(vectors, jnp.log(values)[..., None] * vectors.mT)
+
+    return _precisely(logarithm, a)
+
+
+def _forward(a: Array) -> tuple[Array, Array]:
+    return matrix_logarithm(a), a
+
+
+def _backward(a: Array, cotangent: Array) -> tuple[Array]:
+    def derivative(a: Array, direction: Array) -> Array:
+        values, vectors = jnp.linalg.eigh(a)
+        total = values[..., None, :] + values[..., :, None]
+        gap = values[..., :, None] - values[..., None, :]
+        logs = jnp.log(values)
+        close = jnp.abs(gap) < 1e-3 * total
+        slopes = (logs[..., :, None] - logs[..., None, :]) / jnp.where(close, 1, gap)
+        slopes = jnp.where(close, 2 / total, slopes)
+        inner = slopes * _product(vectors.mT, direction, vectors)
+        return _product(vectors, inner, vectors.mT)
+
+    # The derivative of a function of a symmetric matrix is its own adjoint.
+    return (_precisely(derivative, a, cotangent),)
+
+
+matrix_logarithm.defvjp(_forward, _backward)
+
+
+def describe(moments_BM: Array) -> Array:
+    """Description of images by the mean moments of their patches.
+
+    Args:
+        moments_BM: [B, M], as `moments` gives.
+
+    Returns:
+        [B, S], S = M: the upper triangle of the logarithm of the second-moment matrix plus
+        `REGULARISATION` times identity, off-diagonals times sqrt 2 (so that distances are those
+        of the matrices), then the logarithm of each map's kurtosis, 3 for a constant image.
+    """
+    # M = C (C + 1) / 2 + C
+    channels = int((np.sqrt(9 + 8 * moments_BM.shape[-1]) - 3) / 2 + 0.5)
+    rows, columns = np.triu_indices(channels)
+    second, fourth = moments_BM[:, : len(rows)], moments_BM[:, len(rows) :]
+    upper = jnp.zeros((len(second), channels, channels), second.dtype)
+    upper = upper.at[:, rows, columns].set(second)
+    symmetric = upper + jnp.triu(upper, 1).mT
+    eye = REGULARISATION * jnp.eye(channels, dtype=second.dtype)[None]
+    log = matrix_logarithm(symmetric + eye)[:, rows, columns]
+    weights = jnp.asarray(np.where(rows == columns, 1, 2**0.5), log.dtype)[None]
+    variance = second[:, rows == columns] + REGULARISATION
+    kurtosis = jnp.log(fourth + 3 * REGULARISATION**2) - 2 * jnp.log(variance)
+    return jnp.concatenate([log * weights, kurtosis], axis=-1)
+
+
+class ResidualCovarianceExtractor(FixedExtractor):
+    """Fixed description of an image, then a perceptron.
+
+    Attributes:
+        features: F, length of the feature.
+        hidden: units of each hidden layer; none: the feature is linear in the description.
+    """
+
+    features: int = 64
+    hidden: Sequence[int] = ()
+
+    def encode(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
+        """Tokens [M, S], the moments of each patch; nothing is learned, so no intermediates."""
+        return moments(x_MHWC), {}
+
+    def pool(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
+        """Descriptions [B, S] of tokens [B, N, S]: of the image as a whole."""
+        if mask_BN is None:
+            return describe(tokens_BNT.mean(axis=1))
+        weights = mask_BN / mask_BN.sum(axis=1, keepdims=True)
+        return describe(jnp.einsum("bnt,bn->bt", tokens_BNT, weights, precision="highest"))
+
+    @nn.compact
+    def learn(self, description_BS: Array) -> tuple[Array, Intermediates]:
+        """Features [B, F], and the hidden layers as hidden1, ...; the feature is among them.
+
+        Descriptions are centred and scaled by constants that `standardise` sets and no optimizer
+        moves, and cut off at `_OUTLIER` deviations.
+        """
+        size = (description_BS.shape[-1],)
+        centre = lax.stop_gradient(self.param("centre", nn.initializers.zeros, size))
+        scale = lax.stop_gradient(self.param("scale", nn.initializers.ones, size))
+        x = jnp.clip((description_BS - centre[None]) * scale[None], -_OUTLIER, _OUTLIER)
+        intermediates = {}
+        for layer, units in enumerate(self.hidden, start=1):
+            x = nn.gelu(nn.Dense(units, name=f"hidden{layer}")(x))
+            intermediates[f"hidden{layer}"] = x
+        x = nn.Dense(self.features, name="feature")(x)
+        return x, intermediates | {"feature": x}
+
+    def standardise(self, params: Params, descriptions: np.ndarray) -> Params:
+        """Parameters that centre and scale like these descriptions [n, S], the others as given."""
+        deviation = descriptions.std(axis=0, dtype=np.float64)
+        return params | {
+            "centre": descriptions.mean(axis=0, dtype=np.float64).astype(np.float32),
+            "scale": (1 / np.where(deviation > 1e-6, deviation, 1)).astype(np.float32),
+        }
+
+
+def build(config: ResidualCovarianceEncoder) -> ResidualCovarianceExtractor:
+    """The network of a configuration.
+
+    Raises:
+        UserError: a layer without units.
+    """
+    for name, sizes in (("features", (config.features,)), ("hidden", config.hidden)):
+        if any(size < 1 for size in sizes):
+            raise UserError(f"config.model.{name} = {getattr(config, name)}: 1 unit or more")
+    return ResidualCovarianceExtractor(config.features, tuple(config.hidden))

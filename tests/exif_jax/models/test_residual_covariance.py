@@ -1,0 +1,218 @@
+"""The residual-covariance extractor against a float64 NumPy reference, and what must hold of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import linalg, ndimage
+
+from data_pipelines.errors import UserError
+from data_pipelines.images import decode_image
+from data_pipelines.perturbations import parse_perturbation
+from exif_jax.config import ResidualCovarianceEncoder, encoder_from_json, to_json
+from exif_jax.detection.features import extract_features
+from exif_jax.models.extractor import apply, init_extractor
+from exif_jax.models.patches import grid_patches, normalise
+from exif_jax.models.residual_covariance import (
+    OPPONENT,
+    REGULARISATION,
+    describe,
+    matrix_logarithm,
+    moments,
+    residual_basis,
+)
+from exif_jax.models.srm import srm_kernels
+from exif_jax.training.mapping import data_mesh
+
+FILTERS, MAPS = 19, 57
+UPPER = MAPS * (MAPS + 1) // 2
+
+
+def reference(patches):
+    """Description of uint8 patches [N, 64, 64, 3], in float64 and by other routes."""
+    residuals = []
+    for patch in patches / 255.0:
+        planes = np.tensordot(patch, OPPONENT, axes=(2, 1))
+        maps = [
+            ndimage.correlate(planes[:, :, d], residual_basis()[:, :, f])[2:-2, 2:-2]
+            for d in range(3)
+            for f in range(FILTERS)
+        ]
+        residuals.append(np.stack(maps, axis=-1).reshape(-1, MAPS))
+    x = np.concatenate(residuals)
+    second = x.T @ x / len(x)
+    log = linalg.logm(second + REGULARISATION * np.eye(MAPS))
+    rows, columns = np.triu_indices(MAPS)
+    upper = log[rows, columns] * np.where(rows == columns, 1, np.sqrt(2))
+    variance = np.diag(second) + REGULARISATION
+    kurtosis = ((x**4).mean(axis=0) + 3 * REGULARISATION**2) / variance**2
+    return np.concatenate([upper, np.log(kurtosis)])
+
+
+@jax.jit
+def described(patches):
+    return describe(moments(normalise(patches)).mean(axis=0, keepdims=True))[0]
+
+
+def photo_like(seed, size=128):
+    """A smooth random scene with noise, uint8 [size, size, 3]."""
+    rng = np.random.default_rng(seed)
+    scene = ndimage.gaussian_filter(rng.normal(size=(size, size, 3)), (3, 3, 0))
+    image = 120 + 300 * scene + rng.normal(0, 2, scene.shape)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def test_basis_is_orthonormal_and_spans_the_srm_kernels():
+    basis, kernels = residual_basis().reshape(25, FILTERS), srm_kernels().reshape(25, 30)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(FILTERS), atol=1e-12)
+    np.testing.assert_allclose(basis @ (basis.T @ kernels), kernels, atol=1e-12)
+    np.testing.assert_allclose(OPPONENT @ OPPONENT.T, np.eye(3), atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "turn", [lambda b: b[::-1], lambda b: b[:, ::-1], lambda b: b.swapaxes(0, 1)]
+)
+def test_flips_and_transposition_permute_the_filters(turn):
+    basis = residual_basis()
+    images = basis.reshape(25, FILTERS).T @ turn(basis).reshape(25, FILTERS)
+    np.testing.assert_allclose(np.abs(images).sum(axis=0), 1, atol=1e-9)
+    np.testing.assert_allclose(np.abs(images).max(axis=0), 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("chain", ["none", "jpeg:90", "jpeg:50", "resize:0.5+jpeg:90", "blur:2"])
+def test_description_equals_the_reference(chain):
+    image = parse_perturbation(chain).apply(photo_like(0))
+    patches = grid_patches(image)
+    np.testing.assert_allclose(described(patches), reference(patches), atol=1e-4)
+
+
+def test_description_of_real_photos_equals_the_reference(real_data):
+    paths = sorted((real_data / "dev" / "photos").glob("*/*.jpg"))[::400]
+    paths += sorted((real_data / "dev" / "generated").glob("*/*.*"))[::200]
+    assert len(paths) > 8
+    for path in paths:
+        patches = grid_patches(parse_perturbation("jpeg:90").apply(decode_image(path)))
+        np.testing.assert_allclose(described(patches), reference(patches), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_constant_image_has_a_finite_description(value):
+    patches = np.full((1, 64, 64, 3), value, np.uint8)
+    description = np.asarray(described(patches))
+    assert np.isfinite(description).all()
+    np.testing.assert_allclose(description[UPPER:], np.log(3), atol=1e-3)
+    np.testing.assert_allclose(description[0], np.log(REGULARISATION), rtol=1e-3)
+
+
+def test_derivative_of_the_logarithm_is_that_of_differences():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(5, 5))
+    matrix, direction = factor @ factor.T + np.eye(5), rng.normal(size=(5, 5))
+    direction = direction + direction.T
+    with jax.enable_x64():
+        for a in (matrix, np.eye(5), np.diag([1.0, 1.0, 2.0, 2.0001, 3.0])):
+            _, adjoint = jax.vjp(matrix_logarithm, jnp.asarray(a))
+            step = 1e-5
+            difference = linalg.logm(a + step * direction) - linalg.logm(a - step * direction)
+            np.testing.assert_allclose(
+                *adjoint(jnp.asarray(direction)), difference / (2 * step), atol=1e-6
+            )
+
+
+def test_gradient_with_respect_to_pixels_is_right():
+    image = photo_like(1)[:64, :64].astype(np.float64)
+    weights = np.random.default_rng(0).normal(size=UPPER + MAPS)
+
+    def number(pixels):
+        return (describe(moments(normalise(pixels[None])))[0] * weights).sum()
+
+    with jax.enable_x64():
+        gradient = np.asarray(jax.grad(number)(jnp.asarray(image)))
+        for position in [(0, 0, 0), (31, 17, 1), (63, 63, 2)]:
+            moved = [image.copy(), image.copy()]
+            moved[0][position] += 1e-3
+            moved[1][position] -= 1e-3
+            slope = (number(jnp.asarray(moved[0])) - number(jnp.asarray(moved[1]))) / 2e-3
+            np.testing.assert_allclose(gradient[position], slope, rtol=1e-5, atol=1e-8)
+    constant = jax.grad(lambda x: describe(moments(x)).sum())(jnp.zeros((1, 64, 64, 3)))
+    assert np.isfinite(constant).all()
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return ResidualCovarianceEncoder(features=6, hidden=(5,)).build()
+
+
+@pytest.fixture(scope="module")
+def params(extractor):
+    return init_extractor(extractor, jax.random.key(0))
+
+
+def test_padding_does_not_count(extractor, params):
+    tokens = apply(extractor, params, normalise(grid_patches(photo_like(2))), method="encode")[0]
+    padded = jnp.concatenate([tokens, 1e3 * jnp.ones((3, tokens.shape[1]))])[None]
+    mask = jnp.arange(7)[None] < 4
+    alone = apply(extractor, params, tokens[None], method="mix")
+    with_padding = apply(extractor, params, padded, mask, method="mix")
+    np.testing.assert_allclose(with_padding, alone, atol=1e-5)
+
+
+def test_features_are_the_same_on_one_and_eight_devices(extractor, params):
+    images = [photo_like(seed, size) for seed, size in enumerate((64, 128, 200))]
+    many, one = (
+        extract_features(extractor, params, images, chunk=8, mesh=data_mesh(jax.devices()[:n]))
+        for n in (8, 1)
+    )
+    assert many.shape == (3, 6)
+    np.testing.assert_allclose(many, one, atol=1e-5)
+
+
+def test_call_gives_feature_and_learned_intermediates(extractor, params):
+    patches = normalise(grid_patches(photo_like(3)))[None]
+    feature, intermediates = apply(extractor, params, patches)
+    assert {name: x.shape for name, x in intermediates.items()} == {
+        "hidden1": (1, 5),
+        "feature": (1, 6),
+    }
+    np.testing.assert_array_equal(intermediates["feature"], feature)
+
+
+def test_standardising_constants_are_set_and_do_not_move(extractor, params):
+    descriptions = np.random.default_rng(0).normal(3, 2, (50, UPPER + MAPS)).astype(np.float32)
+    descriptions[:, 0] = 7  # no deviation
+    standard = extractor.standardise(params, descriptions)
+    np.testing.assert_allclose(standard["centre"], descriptions.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(
+        standard["scale"][1:], 1 / descriptions[:, 1:].std(axis=0), rtol=1e-4
+    )
+    assert standard["scale"][0] == 1
+
+    def total(p):
+        return apply(extractor, p, descriptions, method="learn")[0].sum()
+
+    gradient = jax.grad(total)(standard)
+    assert not np.asarray(gradient["centre"]).any()
+    assert not np.asarray(gradient["scale"]).any()
+    assert np.asarray(gradient["feature"]["kernel"]).any()
+
+
+def test_stored_configuration_builds_it_again():
+    config = ResidualCovarianceEncoder(features=9, hidden=(4, 3))
+    assert encoder_from_json(to_json(config)) == config
+    with pytest.raises(UserError, match=r"config.model.hidden = \(0,\)"):
+        ResidualCovarianceEncoder(hidden=(0,)).build()
+
+
+def test_noise_raises_every_variance():
+    """More noise, larger log-variances: the description means what it says."""
+    calm, noisy = (
+        np.clip(
+            photo_like(4).astype(int) + np.random.default_rng(1).normal(0, s, (128, 128, 3)), 0, 255
+        )
+        for s in (0, 8)
+    )
+    diagonal = np.cumsum([0, *range(MAPS, 1, -1)])
+    before, after = (
+        np.asarray(described(grid_patches(x.astype(np.uint8))))[diagonal] for x in (calm, noisy)
+    )
+    assert (after > before).all()
