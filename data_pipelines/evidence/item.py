@@ -29,7 +29,7 @@ class Evidence:
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as the JSON object that `detect --json` prints."""
+        """Returns it as a JSON object."""
         return dataclasses.asdict(self)
 
 
