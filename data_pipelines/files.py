@@ -86,6 +86,25 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """Reads a file of one JSON value a line, if it exists.
+
+    A last line that a crash cut short is left out.
+
+    Raises:
+        UserError: another line is not JSON.
+    """
+    texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            if number < len(texts):
+                raise UserError(f"{path}: line {number} is not JSON ({error})") from error
+    return lines
+
+
 @contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
     """An empty directory to fill, which takes the place of `path` once the block ends well.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from data_pipelines.files import write_json_lines
+from data_pipelines.files import read_json_lines, write_json_lines
 
 SKIPPED_FILE: Final = "skipped.jsonl"
 SkippedRow = dict[str, Any]
@@ -47,12 +47,11 @@ class SkippedFiles:
     """
 
     def __init__(self, path: Path) -> None:
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         rows = [
             row if "message" in row else skipped_row(row["path"], "unreadable", row["reason"])
-            for row in (json.loads(line) for line in lines if line.endswith("\n"))
+            for row in read_json_lines(path)
         ]
-        if lines:
+        if path.exists():
             write_json_lines(path, rows)
         self._path = path
         self._seen = {row["path"] for row in rows}

@@ -243,8 +243,7 @@ def describe(moments_BM: Array, statistics: Sequence[str], scales: Sequence[int]
     """
     kinds = tuple(statistics) * len(scales)
     blocks = moments_BM.reshape(len(moments_BM), len(kinds), -1)
-    # A block has C (C + 1) / 2 + C numbers.
-    channels = round(float(np.sqrt(9 + 8 * blocks.shape[-1]) - 3) / 2)
+    channels = len(OPPONENT) * residual_basis().shape[-1]
     rows, columns = np.triu_indices(channels)
     second, first = blocks[..., : len(rows)], blocks[..., len(rows) :]
     plain = jnp.asarray([name == "residual" for name in kinds])[None, :, None]
@@ -257,8 +256,7 @@ def describe(moments_BM: Array, statistics: Sequence[str], scales: Sequence[int]
     weights = np.where(rows == columns, 1, 2**0.5)
     variance = second[..., rows == columns] + REGULARISATION
     kurtosis = jnp.log(first + 3 * REGULARISATION**2) - 2 * jnp.log(variance)
-    level = jnp.log(jnp.where(plain, 0, first) + REGULARISATION)
-    last = jnp.where(plain, kurtosis, level)
+    last = jnp.where(plain, kurtosis, jnp.log(centre + REGULARISATION))
     described = jnp.concatenate([log * jnp.asarray(weights, log.dtype)[None, None], last], axis=-1)
     return described.reshape(moments_BM.shape)
 

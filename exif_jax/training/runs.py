@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from tensorboardX import SummaryWriter
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, write_json, write_json_lines
+from data_pipelines.files import read_json, read_json_lines, write_json, write_json_lines
 from exif_jax.config import flat, to_json
 
 # Fields that may change between the parts of one run without changing what it computes.
@@ -96,23 +96,6 @@ def log_to_terminal() -> None:
         logging.getLogger(name).propagate = False  # other libraries' handlers would repeat them
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, if it exists; a last one cut short by a crash is left out.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    lines = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            lines.append(json.loads(text))
-        except ValueError as error:
-            if number < len(texts):
-                raise UserError(f"{path}: line {number} is not JSON ({error})") from error
-    return lines
-
-
 class MetricsLog:
     """metrics.jsonl and TensorBoard events of a run; only the first process writes.
 
@@ -123,7 +106,7 @@ class MetricsLog:
     def __init__(self, workdir: Path, step: int) -> None:
         """Opens the log of a run that continues after `step`."""
         self._path = workdir / "metrics.jsonl"
-        self._rows = [row for row in read_metrics(self._path) if row["step"] <= step]
+        self._rows = [row for row in read_json_lines(self._path) if row["step"] <= step]
         self._writes = jax.process_index() == 0
         if self._writes:
             write_json_lines(self._path, self._rows)

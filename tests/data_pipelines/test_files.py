@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, replacing_directory, write_json, write_text
+from data_pipelines.files import (
+    read_json,
+    read_json_lines,
+    replacing_directory,
+    write_json,
+    write_json_lines,
+    write_text,
+)
 
 
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
@@ -68,3 +75,15 @@ def test_a_crash_in_the_middle_leaves_the_old_directory(tmp_path, error):
         raise error
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert (path / "x").read_text() == "one"
+
+
+def test_json_lines_are_read_but_for_a_torn_last_one(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert read_json_lines(path) == []
+    write_json_lines(path, [{"a": 1}, {"b": "ü"}])
+    assert read_json_lines(path) == [{"a": 1}, {"b": "ü"}]
+    path.write_text(path.read_text() + '{"c":')
+    assert read_json_lines(path) == [{"a": 1}, {"b": "ü"}]
+    path.write_text('{"c":\n{"a": 1}\n')
+    with pytest.raises(UserError, match=r"rows\.jsonl: line 1 is not JSON"):
+        read_json_lines(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from data_pipelines.errors import UserError
+from data_pipelines.files import read_json_lines
 from exif_jax.cli.entry import config_file, load_config
 from exif_jax.cli.sweep import results
 from exif_jax.cli.sweep.grid import Point, grid_points
@@ -144,9 +145,7 @@ def _train(one: results.Run, title: str, workdir: Path, lock: int) -> None:
 
 
 def _last_validation(run: Path) -> dict[str, float]:
-    from exif_jax.training.runs import read_metrics  # jax takes seconds, too
-
-    rows = [row for row in read_metrics(run / "metrics.jsonl") if row["split"] == "validation"]
+    rows = [row for row in read_json_lines(run / "metrics.jsonl") if row["split"] == "validation"]
     return {k: v for k, v in rows[-1].items() if k not in ("step", "split")} if rows else {}
 
 
