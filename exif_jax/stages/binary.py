@@ -1,5 +1,6 @@
 """Binary stage: tell photographs from generated images, held close to the pretext features."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -163,7 +164,20 @@ def build(config: BinaryConfig, workdir: Path | None = None) -> Stage:
         UserError: the configuration, the images or the extractor do not fit.
     """
     _check(config)
-    return _build(config, workdir, load_extractor(config.extractor), *_images(config))
+    teacher, describer = _teacher(config, workdir)
+    return _build(config, workdir, teacher, describer, *_images(config))
+
+
+def _teacher(
+    config: BinaryConfig, workdir: Path | None
+) -> tuple[LoadedExtractor, Describer | None]:
+    """The extractor, which gets the run's preparation of images, and what describes these."""
+    loaded = load_extractor(config.extractor)
+    prepare = preparation(config.data.prepare, loaded.prepare)
+    teacher = dataclasses.replace(loaded, prepare=prepare)
+    return teacher, training_describer(
+        teacher.module, config.data, prepare, config.data.images, workdir
+    )
 
 
 def _images(config: BinaryConfig) -> tuple[list[LabelledImage], list[LabelledImage]]:
@@ -175,12 +189,11 @@ def _build(
     config: BinaryConfig,
     workdir: Path | None,
     teacher: LoadedExtractor,
+    describer: Describer | None,
     train: Sequence[LabelledImage],
     validation: Sequence[LabelledImage],
 ) -> Stage:
     extractor, mesh, data = teacher.module, data_mesh(), config.data
-    prepare = preparation(data.prepare, teacher.prepare)
-    describer = training_describer(extractor, data, prepare, data.images, workdir)
     optimizer, ema = make_optimizer(config.optimizer, config.steps), config.optimizer.ema
 
     def export(params: Params, step: int, numbers: dict[str, float]) -> None:
@@ -201,9 +214,7 @@ def _build(
             workdir / "detector",
             "binary",
             config.threshold,
-            LoadedExtractor(
-                extractor, params["extractor"], teacher.model, {}, (), workdir, prepare
-            ),
+            dataclasses.replace(teacher, params=params["extractor"]),
             {"head": params["head"]},
             facts,
         )
@@ -242,6 +253,7 @@ def run(config: BinaryConfig, workdir: Path) -> None:
         UserError: the configuration, the images, the extractor or the workdir do not fit.
     """
     _check(config)
-    teacher, (train, validation) = load_extractor(config.extractor), _images(config)
+    teacher, describer = _teacher(config, workdir)
+    train, validation = _images(config)
     open_run(workdir, config, "binary")
-    fit(_build(config, workdir, teacher, train, validation), config, workdir)
+    fit(_build(config, workdir, teacher, describer, train, validation), config, workdir)

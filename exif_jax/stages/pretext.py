@@ -12,6 +12,7 @@ from data_pipelines.photo_sources import record_images
 from data_pipelines.pipeline import record_batches
 from data_pipelines.records import Records, open_records
 from exif_jax.config import PretextConfig, check_not_negative, check_positive, check_set
+from exif_jax.detection.descriptions import Describer
 from exif_jax.evaluation.evaluators import Context, build_evaluators
 from exif_jax.losses import Rows
 from exif_jax.models.extractor import Extractor, apply, extractor_shapes, init_extractor
@@ -129,17 +130,33 @@ def build(config: PretextConfig, workdir: Path | None = None) -> Stage:
     Raises:
         UserError: the configuration or the records do not fit.
     """
-    return _build(config, workdir, *open_data(config))
+    records, objectives = open_data(config)
+    return _build(config, workdir, records, objectives, _describer(config, objectives, workdir))
+
+
+def _describer(
+    config: PretextConfig, objectives: Sequence[Objective], workdir: Path | None
+) -> Describer | None:
+    extractor, data = config.model.build(), config.data
+    describer = training_describer(extractor, data, preparation(data.prepare), data.photos, workdir)
+    for objective in objectives:
+        if describer is not None and isinstance(objective, ImageObjective):
+            raise UserError(
+                f"config.objectives.extra: the labels of {objective.name} come from images, of "
+                "which an encoder with a fixed description sees none in training"
+            )
+    return describer
 
 
 def _build(
-    config: PretextConfig, workdir: Path | None, records: Records, objectives: tuple[Objective, ...]
+    config: PretextConfig,
+    workdir: Path | None,
+    records: Records,
+    objectives: tuple[Objective, ...],
+    describer: Describer | None,
 ) -> Stage:
     extractor, data = config.model.build(), config.data
     prepare = preparation(data.prepare)
-    describer = training_describer(extractor, data, prepare, data.photos, workdir)
-    if describer is not None:
-        _check_objectives(objectives)
     optimizer, ema = make_optimizer(config.optimizer, config.steps), config.optimizer.ema
     mesh = data_mesh()
 
@@ -185,15 +202,6 @@ def _build(
     )
 
 
-def _check_objectives(objectives: Sequence[Objective]) -> None:
-    for objective in objectives:
-        if isinstance(objective, ImageObjective):
-            raise UserError(
-                f"config.objectives.extra: the labels of {objective.name} come from images, of "
-                "which an encoder with a fixed description sees none in training"
-            )
-
-
 def run(config: PretextConfig, workdir: Path) -> None:
     """Trains the extractor, or continues to, and exports it to workdir/extractor.
 
@@ -202,5 +210,6 @@ def run(config: PretextConfig, workdir: Path) -> None:
     """
     records, objectives = open_data(config)
     make_optimizer(config.optimizer, config.steps)
+    describer = _describer(config, objectives, workdir)
     open_run(workdir, config, "pretext")
-    fit(_build(config, workdir, records, objectives), config, workdir)
+    fit(_build(config, workdir, records, objectives, describer), config, workdir)
