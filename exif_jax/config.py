@@ -64,6 +64,8 @@ class ResidualCovarianceEncoder(EncoderConfig):
 
     features: int = 64  # length of the feature
     hidden: tuple[int, ...] = ()  # units of each hidden layer
+    statistics: tuple[str, ...] = ("magnitude", "energy")  # or residual, of the residual maps
+    scales: tuple[int, ...] = (1, 2)  # factors of reduction before filtering: 1 or 2
 
     def build(self) -> Any:
         """The Flax module."""

@@ -1,15 +1,16 @@
-"""Residual covariances: how the SRM residuals of an image vary together, in logarithms.
+"""Residual covariances: how SRM residuals, and their magnitudes, vary together, in logarithms.
 
 The zero-layer relative of the published encoder: the same filters, covariance pooling and matrix
-function, without a learned parameter before them. `encode` and `pool` are fixed and linear up to
+function, without a learned parameter before them. `encode` and `pool` are fixed, and linear up to
 the logarithm, so an image is described exactly by the mean of its patches' moments; only what
 follows, `learn`, has parameters.
 
-Shape suffixes as in `exif_jax.models.extractor`; C residual maps, S numbers of a description.
+Shape suffixes as in `exif_jax.models.extractor`; C = 57 residual maps, S numbers of a description.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial, reduce
+from typing import Final
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 from jax import Array, lax
 
 from data_pipelines.errors import UserError
-from exif_jax.config import ResidualCovarianceEncoder
+from exif_jax.config import ResidualCovarianceEncoder, check_choice
 from exif_jax.models.extractor import FixedExtractor, Intermediates, Params
 from exif_jax.models.patches import STD
 from exif_jax.models.srm import srm_kernels
@@ -28,6 +29,9 @@ REGULARISATION = 1e-7
 # Correlation of neighbouring pixels in the image model that orders the filters.
 _NEIGHBOURS = 0.95
 _OUTLIER = 4.0  # deviations
+# By scale: side of the squares over which magnitudes are averaged, step between energies.
+_SQUARES = {1: 3, 2: 4}
+_STEPS = {1: 3, 2: 1}
 
 
 @cache
@@ -86,23 +90,59 @@ def residual_maps(x_MHWC: Array) -> Array:
     )
 
 
-def moments(x_MHWC: Array) -> Array:
-    """Second and fourth moments of the residuals of patches; those of equal patches average.
+def _reduced(x: Array, side: int) -> Array:
+    """Means over squares of side x side pixels of [M, H, W, C], H and W multiples of it."""
+    rows, columns = x.shape[1] // side, x.shape[2] // side
+    return x.reshape(x.shape[0], rows, side, columns, side, x.shape[3]).mean(axis=(2, 4))
+
+
+def _magnitude(maps: Array, scale: int) -> Array:
+    """Magnitudes averaged over small squares: the local level of every residual."""
+    return _reduced(jnp.abs(maps), _SQUARES[scale])
+
+
+def _energy(maps: Array, scale: int) -> Array:
+    """Squares, scaled to the order of magnitudes and cut off at strong edges.
+
+    A sample of them will do at full size: by a step that meets every phase of a colour filter
+    array and of JPEG's blocks.
+    """
+    first, step = _STEPS[scale] // 2, _STEPS[scale]
+    return 5 * jnp.minimum(jnp.square(maps[:, first::step, first::step]), 0.04)
+
+
+# What is taken of the residual maps of a scale, in the order in which it is described.
+STATISTICS: Final[dict[str, Callable[[Array, int], Array]]] = {
+    "residual": lambda maps, scale: maps,
+    "magnitude": _magnitude,
+    "energy": _energy,
+}
+
+
+def moments(x_MHWC: Array, statistics: Sequence[str], scales: Sequence[int]) -> Array:
+    """Moments of the residuals of patches; those of equally large patches average.
 
     Args:
-        x_MHWC: [M, H, W, 3] normalised, H and W at least 5.
+        x_MHWC: [M, 64, 64, 3] normalised.
+        statistics: names in `STATISTICS`.
+        scales: factors by which patches are reduced (by averaging) before they are filtered.
 
     Returns:
-        [M, C * (C + 1) / 2 + C]: mean products of two maps, row-major upper triangle, then the
-        mean fourth power of each.
+        [M, len(scales) * len(statistics) * (C * (C + 1) / 2 + C)]: for each scale and statistic
+        the mean products of two maps, row-major upper triangle, then the mean of each map; of
+        `residual`, whose mean says nothing, that of its fourth power.
     """
-    maps = residual_maps(x_MHWC)
-    x_MPC = maps.reshape(maps.shape[0], -1, maps.shape[-1])
-    positions, channels = x_MPC.shape[1:]
-    product = jnp.einsum("mpc,mpd->mcd", x_MPC, x_MPC, precision="highest") / positions
-    squares = x_MPC * x_MPC
-    fourth = jnp.einsum("mpc,mpc->mc", squares, squares, precision="highest") / positions
-    return jnp.concatenate([product[:, *np.triu_indices(channels)], fourth], axis=-1)
+    parts = []
+    for scale in scales:
+        maps = residual_maps(_reduced(x_MHWC, scale))
+        for name in statistics:
+            values = STATISTICS[name](maps, scale)
+            x_MPC = values.reshape(values.shape[0], -1, values.shape[-1])
+            positions, channels = x_MPC.shape[1:]
+            product = jnp.einsum("mpc,mpd->mcd", x_MPC, x_MPC, precision="highest") / positions
+            first = jnp.square(jnp.square(x_MPC)) if name == "residual" else x_MPC
+            parts += [product[:, *np.triu_indices(channels)], first.mean(axis=1)]
+    return jnp.concatenate(parts, axis=-1)
 
 
 def _precisely(function: Callable[..., Array], *arrays: Array) -> Array:
@@ -163,30 +203,40 @@ def _backward(a: Array, cotangent: Array) -> tuple[Array]:
 matrix_logarithm.defvjp(_forward, _backward)
 
 
-def describe(moments_BM: Array) -> Array:
+def describe(moments_BM: Array, statistics: Sequence[str], scales: Sequence[int]) -> Array:
     """Description of images by the mean moments of their patches.
 
     Args:
-        moments_BM: [B, M], as `moments` gives.
+        moments_BM: [B, M], as `moments` gives for the same statistics and scales.
+        statistics: names in `STATISTICS`.
+        scales: of the patches.
 
     Returns:
-        [B, S], S = M: the upper triangle of the logarithm of the second-moment matrix plus
-        `REGULARISATION` times identity, off-diagonals times sqrt 2 (so that distances are those
-        of the matrices), then the logarithm of each map's kurtosis, 3 for a constant image.
+        [B, S], S = M. For each scale and statistic the upper triangle of the logarithm of the
+        covariance matrix (of `residual` the second-moment matrix) plus `REGULARISATION` times
+        identity, off-diagonals times sqrt 2, so that distances are those of the matrices; then the
+        logarithm of each map's mean, of `residual` that of its kurtosis.
     """
-    # M = C (C + 1) / 2 + C
-    channels = int((np.sqrt(9 + 8 * moments_BM.shape[-1]) - 3) / 2 + 0.5)
+    kinds = tuple(statistics) * len(scales)
+    blocks = moments_BM.reshape(len(moments_BM), len(kinds), -1)
+    # A block has C (C + 1) / 2 + C numbers.
+    channels = round(float(np.sqrt(9 + 8 * blocks.shape[-1]) - 3) / 2)
     rows, columns = np.triu_indices(channels)
-    second, fourth = moments_BM[:, : len(rows)], moments_BM[:, len(rows) :]
-    upper = jnp.zeros((len(second), channels, channels), second.dtype)
-    upper = upper.at[:, rows, columns].set(second)
-    symmetric = upper + jnp.triu(upper, 1).mT
-    eye = REGULARISATION * jnp.eye(channels, dtype=second.dtype)[None]
-    log = matrix_logarithm(symmetric + eye)[:, rows, columns]
-    weights = jnp.asarray(np.where(rows == columns, 1, 2**0.5), log.dtype)[None]
-    variance = second[:, rows == columns] + REGULARISATION
-    kurtosis = jnp.log(fourth + 3 * REGULARISATION**2) - 2 * jnp.log(variance)
-    return jnp.concatenate([log * weights, kurtosis], axis=-1)
+    second, first = blocks[..., : len(rows)], blocks[..., len(rows) :]
+    plain = jnp.asarray([name == "residual" for name in kinds])[None, :, None]
+    centre = jnp.where(plain, 0, first)
+    covariance = second - centre[..., rows] * centre[..., columns]
+    upper = jnp.zeros((*covariance.shape[:2], channels, channels), covariance.dtype)
+    upper = upper.at[..., rows, columns].set(covariance)
+    eye = REGULARISATION * jnp.eye(channels, dtype=upper.dtype)[None, None]
+    log = matrix_logarithm(upper + jnp.triu(upper, 1).mT + eye)[..., rows, columns]
+    weights = np.where(rows == columns, 1, 2**0.5)
+    variance = second[..., rows == columns] + REGULARISATION
+    kurtosis = jnp.log(first + 3 * REGULARISATION**2) - 2 * jnp.log(variance)
+    level = jnp.log(jnp.where(plain, 0, first) + REGULARISATION)
+    last = jnp.where(plain, kurtosis, level)
+    described = jnp.concatenate([log * jnp.asarray(weights, log.dtype)[None, None], last], axis=-1)
+    return described.reshape(moments_BM.shape)
 
 
 class ResidualCovarianceExtractor(FixedExtractor):
@@ -195,10 +245,14 @@ class ResidualCovarianceExtractor(FixedExtractor):
     Attributes:
         features: F, length of the feature.
         hidden: units of each hidden layer; none: the feature is linear in the description.
+        statistics: of the residuals, names in `STATISTICS`.
+        scales: factors by which patches are reduced, one after the other.
     """
 
     features: int = 64
     hidden: Sequence[int] = ()
+    statistics: Sequence[str] = ("magnitude", "energy")
+    scales: Sequence[int] = (1, 2)
 
     @property
     def description_name(self) -> str:
@@ -207,14 +261,15 @@ class ResidualCovarianceExtractor(FixedExtractor):
 
     def encode(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
         """Tokens [M, S], the moments of each patch; nothing is learned, so no intermediates."""
-        return moments(x_MHWC), {}
+        return moments(x_MHWC, self.statistics, self.scales), {}
 
     def pool(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
         """Descriptions [B, S] of tokens [B, N, S]: of the image as a whole."""
         if mask_BN is None:
-            return describe(tokens_BNT.mean(axis=1))
+            return describe(tokens_BNT.mean(axis=1), self.statistics, self.scales)
         weights = mask_BN / mask_BN.sum(axis=1, keepdims=True)
-        return describe(jnp.einsum("bnt,bn->bt", tokens_BNT, weights, precision="highest"))
+        mean = jnp.einsum("bnt,bn->bt", tokens_BNT, weights, precision="highest")
+        return describe(mean, self.statistics, self.scales)
 
     @nn.compact
     def learn(self, description_BS: Array) -> tuple[Array, Intermediates]:
@@ -247,9 +302,15 @@ def build(config: ResidualCovarianceEncoder) -> ResidualCovarianceExtractor:
     """The network of a configuration.
 
     Raises:
-        UserError: a layer without units.
+        UserError: a layer without units, an unknown statistic or scale.
     """
     for name, sizes in (("features", (config.features,)), ("hidden", config.hidden)):
         if any(size < 1 for size in sizes):
             raise UserError(f"config.model.{name} = {getattr(config, name)}: 1 unit or more")
-    return ResidualCovarianceExtractor(config.features, tuple(config.hidden))
+    for name in config.statistics or ("",):
+        check_choice("model.statistics", name, tuple(STATISTICS))
+    for scale in config.scales or (0,):
+        check_choice("model.scales", str(scale), ("1", "2"))
+    return ResidualCovarianceExtractor(
+        config.features, tuple(config.hidden), tuple(config.statistics), tuple(config.scales)
+    )

@@ -26,32 +26,54 @@ from exif_jax.training.mapping import data_mesh
 
 FILTERS, MAPS = 19, 57
 UPPER = MAPS * (MAPS + 1) // 2
+BLOCK = UPPER + MAPS  # numbers of one statistic at one scale
+STATISTICS = ("residual", "magnitude", "energy")
+SCALES = (1, 2)
+
+
+def reduced(x, side):
+    """Means over squares, by summing shifted copies."""
+    return sum(x[i::side, j::side] for i in range(side) for j in range(side)) / side**2
 
 
 def reference(patches):
     """Description of uint8 patches [N, 64, 64, 3], in float64 and by other routes."""
-    residuals = []
-    for patch in patches / 255.0:
-        planes = np.tensordot(patch, OPPONENT, axes=(2, 1))
-        maps = [
-            ndimage.correlate(planes[:, :, d], residual_basis()[:, :, f])[2:-2, 2:-2]
-            for d in range(3)
-            for f in range(FILTERS)
-        ]
-        residuals.append(np.stack(maps, axis=-1).reshape(-1, MAPS))
-    x = np.concatenate(residuals)
-    second = x.T @ x / len(x)
-    log = linalg.logm(second + REGULARISATION * np.eye(MAPS))
-    rows, columns = np.triu_indices(MAPS)
-    upper = log[rows, columns] * np.where(rows == columns, 1, np.sqrt(2))
-    variance = np.diag(second) + REGULARISATION
-    kurtosis = ((x**4).mean(axis=0) + 3 * REGULARISATION**2) / variance**2
-    return np.concatenate([upper, np.log(kurtosis)])
+    blocks = []
+    for scale in SCALES:
+        values = {name: [] for name in STATISTICS}
+        for patch in patches / 255.0:
+            planes = np.tensordot(reduced(patch, scale), OPPONENT, axes=(2, 1))
+            maps = np.stack(
+                [
+                    ndimage.correlate(planes[:, :, d], residual_basis()[:, :, f])[2:-2, 2:-2]
+                    for d in range(3)
+                    for f in range(FILTERS)
+                ],
+                axis=-1,
+            )
+            values["residual"].append(maps)
+            values["magnitude"].append(reduced(np.abs(maps), 3 if scale == 1 else 4))
+            sampled = maps[1::3, 1::3] if scale == 1 else maps
+            values["energy"].append(np.minimum(5 * sampled**2, 0.2))
+        for name in STATISTICS:
+            x = np.concatenate([v.reshape(-1, MAPS) for v in values[name]])
+            covariance = x.T @ x / len(x) if name == "residual" else np.cov(x.T, bias=True)
+            eigenvalues, vectors = np.linalg.eigh(covariance + REGULARISATION * np.eye(MAPS))
+            log = (vectors * np.log(eigenvalues)) @ vectors.T
+            rows, columns = np.triu_indices(MAPS)
+            blocks.append(log[rows, columns] * np.where(rows == columns, 1, np.sqrt(2)))
+            if name == "residual":
+                variance = np.diag(covariance) + REGULARISATION
+                blocks.append(np.log(((x**4).mean(axis=0) + 3 * REGULARISATION**2) / variance**2))
+            else:
+                blocks.append(np.log(x.mean(axis=0) + REGULARISATION))
+    return np.concatenate(blocks)
 
 
 @jax.jit
 def described(patches):
-    return describe(moments(normalise(patches)).mean(axis=0, keepdims=True))[0]
+    of_patches = moments(normalise(patches), STATISTICS, SCALES)
+    return describe(of_patches.mean(axis=0, keepdims=True), STATISTICS, SCALES)[0]
 
 
 def photo_like(seed, size=128):
@@ -83,13 +105,15 @@ def test_flips_and_transposition_permute_the_filters(turn):
 def test_description_equals_the_reference(chain):
     image = parse_perturbation(chain).apply(photo_like(0))
     patches = grid_patches(image)
-    np.testing.assert_allclose(described(patches), reference(patches), atol=1e-4)
+    # One patch has 49 squares for 57 magnitudes at half size: a singular matrix, known to rounding.
+    tolerance = 1e-4 if len(patches) > 1 else 2e-3
+    np.testing.assert_allclose(described(patches), reference(patches), atol=tolerance)
 
 
 def test_description_of_real_photos_equals_the_reference(real_data):
-    paths = sorted((real_data / "dev" / "photos").glob("*/*.jpg"))[::400]
-    paths += sorted((real_data / "dev" / "generated").glob("*/*.*"))[::200]
-    assert len(paths) > 8
+    paths = sorted((real_data / "dev" / "photos").glob("*/*.jpg"))[::600]
+    paths += sorted((real_data / "dev" / "generated").glob("*/*.*"))[::300]
+    assert len(paths) > 6
     for path in paths:
         patches = grid_patches(parse_perturbation("jpeg:90").apply(decode_image(path)))
         np.testing.assert_allclose(described(patches), reference(patches), atol=1e-4)
@@ -100,8 +124,8 @@ def test_constant_image_has_a_finite_description(value):
     patches = np.full((1, 64, 64, 3), value, np.uint8)
     description = np.asarray(described(patches))
     assert np.isfinite(description).all()
-    np.testing.assert_allclose(description[UPPER:], np.log(3), atol=1e-3)
-    np.testing.assert_allclose(description[0], np.log(REGULARISATION), rtol=1e-3)
+    np.testing.assert_allclose(description[UPPER:BLOCK], np.log(3), atol=1e-3)
+    np.testing.assert_allclose(description[::BLOCK], np.log(REGULARISATION), rtol=1e-3)
 
 
 def test_derivative_of_the_logarithm_is_that_of_differences():
@@ -121,10 +145,13 @@ def test_derivative_of_the_logarithm_is_that_of_differences():
 
 def test_gradient_with_respect_to_pixels_is_right():
     image = photo_like(1)[:64, :64].astype(np.float64)
-    weights = np.random.default_rng(0).normal(size=UPPER + MAPS)
+    weights = np.random.default_rng(0).normal(size=6 * BLOCK)
+
+    def describe_patches(x):
+        return describe(moments(x, STATISTICS, SCALES), STATISTICS, SCALES)[0]
 
     def number(pixels):
-        return (describe(moments(normalise(pixels[None])))[0] * weights).sum()
+        return (describe_patches(normalise(pixels[None])) * weights).sum()
 
     with jax.enable_x64():
         gradient = np.asarray(jax.grad(number)(jnp.asarray(image)))
@@ -134,7 +161,7 @@ def test_gradient_with_respect_to_pixels_is_right():
             moved[1][position] -= 1e-3
             slope = (number(jnp.asarray(moved[0])) - number(jnp.asarray(moved[1]))) / 2e-3
             np.testing.assert_allclose(gradient[position], slope, rtol=1e-5, atol=1e-8)
-    constant = jax.grad(lambda x: describe(moments(x)).sum())(jnp.zeros((1, 64, 64, 3)))
+    constant = jax.grad(lambda x: describe_patches(x).sum())(jnp.zeros((1, 64, 64, 3)))
     assert np.isfinite(constant).all()
 
 
@@ -178,7 +205,7 @@ def test_call_gives_feature_and_learned_intermediates(extractor, params):
 
 
 def test_standardising_constants_are_set_and_do_not_move(extractor, params):
-    descriptions = np.random.default_rng(0).normal(3, 2, (50, UPPER + MAPS)).astype(np.float32)
+    descriptions = np.random.default_rng(0).normal(3, 2, (50, 4 * BLOCK)).astype(np.float32)
     descriptions[:, 0] = 7  # no deviation
     standard = extractor.standardise(params, descriptions)
     np.testing.assert_allclose(standard["centre"], descriptions.mean(axis=0), rtol=1e-4)
@@ -197,10 +224,14 @@ def test_standardising_constants_are_set_and_do_not_move(extractor, params):
 
 
 def test_stored_configuration_builds_it_again():
-    config = ResidualCovarianceEncoder(features=9, hidden=(4, 3))
+    config = ResidualCovarianceEncoder(9, (4, 3), ("residual",), (2,))
     assert encoder_from_json(to_json(config)) == config
     with pytest.raises(UserError, match=r"config.model.hidden = \(0,\)"):
         ResidualCovarianceEncoder(hidden=(0,)).build()
+    with pytest.raises(UserError, match=r"config\.model\.statistics = 'mean' is not known"):
+        ResidualCovarianceEncoder(statistics=("mean",)).build()
+    with pytest.raises(UserError, match=r"config\.model\.scales = '3' is not known"):
+        ResidualCovarianceEncoder(scales=(3,)).build()
 
 
 def test_noise_raises_every_variance():
