@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError, decode_image
+from data_pipelines.perturbations import parse_perturbation
 from exif_jax.config import to_json
 from exif_jax.detection.features import extract_features, readable
 from exif_jax.detection.kinds import DetectorKind, describe
@@ -91,7 +92,9 @@ class Detector:
         """
         module, params = self.extractor.module, self.extractor.params
         limit = self.facts.get("patches", 0)
-        features = extract_features(module, params, map(_checked, images), limit=limit)
+        prepare = parse_perturbation(self.extractor.prepare)
+        prepared = (prepare.apply(_checked(image)) for image in images)
+        features = extract_features(module, params, prepared, limit=limit)
         return self.description.score(features, self.arrays).astype(np.float32)
 
     @property
@@ -181,6 +184,7 @@ def save_detector(
             "threshold": threshold,
             "convention": "score > threshold: generated",
             "model": to_json(extractor.model),
+            "prepare": extractor.prepare,
             **facts,
         },
     )

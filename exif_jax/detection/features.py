@@ -14,12 +14,14 @@ from jax import Array
 from jax.sharding import Mesh
 
 from data_pipelines.images import ImageError
-from exif_jax.models.extractor import Extractor, apply
+from exif_jax.models.extractor import Extractor, FixedExtractor, apply
 from exif_jax.models.patches import grid_patches, normalise
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 
 Params = dict[str, Any]
 _MIXED_TOKENS = 1024  # tokens mixed at once, unless one image or one device a row needs more
+_MIXED_IMAGES = 64  # at most; what is missing of them is padded
+_LEARNED_ROWS = 4096  # descriptions from which features are computed at once
 
 
 class FeatureFunctions(NamedTuple):
@@ -27,7 +29,7 @@ class FeatureFunctions(NamedTuple):
 
     Attributes:
         encode: (params, uint8 [M, 64, 64, 3]) -> tokens [M, T].
-        mix: (params, tokens [B, N, T], mask [B, N]) -> features [B, T].
+        mix: (params, tokens [B, N, T], mask [B, N]) -> features [B, F], or descriptions [B, S].
         mesh: over whose devices M and B are divided.
     """
 
@@ -37,14 +39,17 @@ class FeatureFunctions(NamedTuple):
 
 
 @cache
-def feature_functions(extractor: Extractor, mesh: Mesh) -> FeatureFunctions:
-    """Maps and compiles the two halves of an extractor; one pair for each extractor and mesh."""
+def feature_functions(extractor: Extractor, mesh: Mesh, method: str = "mix") -> FeatureFunctions:
+    """Maps and compiles the two halves of an extractor; one pair for each extractor and mesh.
+
+    The second half is `mix`, or `pool` of a `FixedExtractor`.
+    """
 
     def encode(params: Params, patches: Array) -> Array:
         return apply(extractor, params, normalise(patches), method="encode")[0]
 
     def mix(params: Params, tokens: Array, mask: Array) -> Array:
-        return apply(extractor, params, tokens, mask, method="mix")
+        return apply(extractor, params, tokens, mask, method=method)
 
     return FeatureFunctions(
         over_devices(encode, mesh, (REPLICATED, SHARDED), SHARDED),
@@ -82,6 +87,43 @@ def extract_features(
         float32 [images, T], in order.
     """
     functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()))
+    return _extract(functions, params, images, chunk, limit)
+
+
+def extract_descriptions(
+    extractor: FixedExtractor,
+    images: Iterable[np.ndarray],
+    chunk: int = 32,
+    limit: int = 0,
+    mesh: Mesh | None = None,
+) -> np.ndarray:
+    """Descriptions float32 [images, S], from which `learn` makes features.
+
+    The arguments are those of `extract_features`; no larger chunk is faster on CPU.
+    """
+    functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()), "pool")
+    return _extract(functions, {}, images, chunk, limit)
+
+
+@cache
+def _learn(extractor: FixedExtractor) -> Callable[[Params, np.ndarray], Array]:
+    return jax.jit(lambda params, x: apply(extractor, params, x, method="learn")[0])
+
+
+def features_of(extractor: FixedExtractor, params: Params, descriptions: np.ndarray) -> np.ndarray:
+    """Features float32 [n, F] of descriptions [n, S]."""
+    parts = range(0, len(descriptions), _LEARNED_ROWS) or range(1)
+    rows = (descriptions[start : start + _LEARNED_ROWS] for start in parts)
+    return np.concatenate([np.asarray(_learn(extractor)(params, x)) for x in rows])
+
+
+def _extract(
+    functions: FeatureFunctions,
+    params: Params,
+    images: Iterable[np.ndarray],
+    chunk: int,
+    limit: int,
+) -> np.ndarray:
     params, mesh_size = replicate(params, functions.mesh), functions.mesh.size
     chunk = -(-chunk // mesh_size) * mesh_size
     features: dict[int, np.ndarray] = {}
@@ -120,7 +162,8 @@ def _bucket(length: int) -> int:
 
 
 def _rows(length: int, mesh_size: int) -> int:
-    return max(1, _MIXED_TOKENS // (length * mesh_size)) * mesh_size
+    rows = min(_MIXED_IMAGES, _MIXED_TOKENS // length)
+    return max(1, rows // mesh_size) * mesh_size
 
 
 def _tokens(
