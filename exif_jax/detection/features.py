@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from data_pipelines.images import ImageError
 from exif_jax.models.extractor import Extractor, apply
-from exif_jax.models.patches import grid_patches, normalise
+from exif_jax.models.patches import normalise, patch_grid
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 
 Params = dict[str, Any]
@@ -72,7 +72,7 @@ def extract_features(
 
     Args:
         extractor: the network.
-        params: of it, on the host or on the devices.
+        params: of it, on the host or, which saves a copy a call, on the devices (`replicate`).
         images: uint8 [H, W, 3] each, of any sizes; read once, in order.
         chunk: patches encoded at once; rounded up to a multiple of the devices.
         limit: at most this many patches of an image, see `limit_patches`; 0: all.
@@ -152,11 +152,13 @@ def _tokens(
             yield index, joined[:size]
 
     for index, image in enumerate(images):
-        cells = limit_patches(grid_patches(image), limit)
-        patches.append(cells)
-        owners.append((index, len(cells)))
-        while sum(map(len, patches)) >= chunk:
-            encode_chunk()
+        grid = patch_grid(image)
+        kept = limit_patches(np.arange(grid.shape[0] * grid.shape[1]), limit)
+        owners.append((index, len(kept)))
+        for start in range(0, len(kept), chunk):  # a copy of all of a large image would be as large
+            patches.append(grid[np.unravel_index(kept[start : start + chunk], grid.shape[:2])])
+            while sum(map(len, patches)) >= chunk:
+                encode_chunk()
         yield from complete()
     while patches:
         encode_chunk()

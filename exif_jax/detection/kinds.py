@@ -21,6 +21,7 @@ import numpy as np
 from data_pipelines.registry import Registry
 from exif_jax import gmm
 from exif_jax.detection.projection import project
+from exif_jax.detection.verdicts import expit, logit
 from exif_jax.models.extractor import apply
 from exif_jax.models.heads import BinaryHead
 from exif_jax.models.storage import Tree, flatten
@@ -45,6 +46,10 @@ class DetectorKind:
     def score(self, features: np.ndarray, arrays: Tree) -> np.ndarray:
         """Scores float [n] of features [n, F]; higher = more likely generated."""
         raise NotImplementedError
+
+    def combine(self, scores: np.ndarray) -> float:
+        """The score of an image by those of its cells [n], n >= 1: their mean."""
+        return float(scores.mean(dtype=np.float64))
 
 
 def describe(kind: str, facts: Mapping[str, Any]) -> DetectorKind:
@@ -120,3 +125,7 @@ class Binary(DetectorKind):
             return np.zeros(0)
         logits = apply(BinaryHead(), arrays["head"], features)
         return np.asarray(jax.nn.softmax(logits)[:, 1])
+
+    def combine(self, scores: np.ndarray) -> float:
+        """The probability whose log-odds are the mean of the cells'."""
+        return expit(float(np.mean([logit(score) for score in scores])))

@@ -123,9 +123,9 @@ def test_prepare_says_why_there_is_nothing_to_prepare(capsys, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     out = tmp_path / "out"
-    assert "no photos found" in run(capsys, "prepare", photos, "--out", out)[2]
+    assert "no images found" in run(capsys, "prepare", photos, "--out", out)[2]
     (photos / "text.txt").write_text("no image's name")
-    assert "no photos found" in run(capsys, "prepare", photos, "--out", out)[2]
+    assert "no images found" in run(capsys, "prepare", photos, "--out", out)[2]
     Image.new("RGB", (300, 300)).save(photos / "no_exif.jpg")
     Image.new("RGB", (60, 60)).save(photos / "small.jpg")
     status, _, err = run(capsys, "prepare", photos, "--out", out)
