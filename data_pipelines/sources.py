@@ -82,6 +82,13 @@ def find_items(
     return _with_unique_names(items)
 
 
+def is_source(source: str) -> bool:
+    """Whether `find_items` can look into a source; if not, it is the name of a missing file."""
+    path = _absolute(source)
+    is_file = not _MAGIC.search(path) and not is_archive(path) and suffix_of(path) not in _LISTS
+    return not is_file or storage.exists(path)
+
+
 def read_item(item: Item, *, max_bytes: int) -> bytes:
     """Reads one file whole; of an archive only its bytes, and never much more than `max_bytes`.
 

@@ -178,13 +178,15 @@ def _judge_group(
             if reasons := rules.stability_reasons(verdicts[i][0], others):
                 verdicts[i] = ("unsure", reasons)
     judged = zip(pictures, scores, verdicts, strict=True)
+    verdict_rule = detector.verdicts.rule if detector.verdicts else None
+    threshold = verdict_rule.generated_above if verdict_rule else detector.threshold
     for entry in group:
         if not isinstance(entry, Picture):
-            yield Detection(entry[0], None, None, detector.threshold, entry[1])
+            yield Detection(entry[0], None, None, threshold, entry[1])
             continue
         picture, score, (verdict, reasons) = next(judged)
         if not math.isfinite(score):
-            yield Detection(picture.path, None, None, detector.threshold, "its score is no number")
+            yield Detection(picture.path, None, None, threshold, "its score is no number")
             continue
         rule = detector.rule_for(picture.pixels)
         line = rule.calibration if rule else None
@@ -194,7 +196,7 @@ def _judge_group(
             picture.path,
             verdict,
             score,
-            rule.generated_above if rule else detector.threshold,
+            rule.generated_above if rule else threshold,
             p_value=None if p_values is None else float(p_values[0]),
             probability=None if line is None else rules.probability(score, line, prior),
             reasons=tuple(reasons),

@@ -13,7 +13,7 @@ and is written by `save_detector(directory, "my_kind", ...)`.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -29,7 +29,13 @@ from exif_jax.models.storage import Tree, flatten
 
 @dataclass(frozen=True)
 class DetectorKind:
-    """Base of all kinds; a field without a default must be in detector.json."""
+    """Base of all kinds; a field without a default must be in detector.json.
+
+    Attributes:
+        bounds: between which all scores lie, or None.
+    """
+
+    bounds: ClassVar[tuple[float, float] | None] = None
 
     def shapes(self, arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
         """Shapes that the arrays, flattened to "outer/inner", must have.
@@ -114,6 +120,8 @@ class OneClass(DetectorKind):
 @dataclass(frozen=True)
 class Binary(DetectorKind):
     """Probability of `generated`, in 0..1 (method section 6)."""
+
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
 
     def shapes(self, arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
         """The linear head."""

@@ -27,7 +27,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.evidence.camera import standard_quality
+from data_pipelines.evidence.camera import standard_quality, standard_tables
 from data_pipelines.perturbations import Perturbation, parse_perturbation
 from data_pipelines.prepare.window_quality import window_problem
 
@@ -40,7 +40,6 @@ _CONTENT: Final = {
     "clipped": "more than half of the picture is saturated",
     "flat": "the picture is almost constant",
 }
-_STANDARD_SUM = 3688  # of libjpeg's luminance table at quality 50
 _CERTAIN = 1e-7  # float32 cannot tell a probability nearer to 0 or 1
 
 
@@ -129,17 +128,19 @@ def parse_verdicts(description: Any) -> Verdicts:
         by_cells.append((cells, _rule(merged, calibrated=calibration is not None)))
     trained = description.get("trained_range", {})
     try:
+        rates = dict(description.get("rates", {}))
+        rates_in_words(rates)
         stability = tuple(map(parse_perturbation, description.get("stability", STABILITY)))
         quality = trained.get("jpeg_quality")
         return Verdicts(
             rule,
             tuple(by_cells),
-            dict(description.get("rates", {})),
+            rates,
             None if quality is None else (int(quality[0]), int(quality[1])),
             int(trained.get("smallest_side", 0)),
             stability,
         )
-    except (AttributeError, IndexError, TypeError, UserError) as error:
+    except (AttributeError, LookupError, TypeError, UserError) as error:
         raise ValueError(f"verdicts: {error}") from error
 
 
@@ -192,7 +193,7 @@ def probability(score: float, calibration: Calibration, prior: float | None = No
 def jpeg_quality(tables: Mapping[int, Any] | None) -> int | None:
     """About the quality, on libjpeg's scale 1..100, of a JPEG file's quantisation tables.
 
-    Exact for libjpeg's own tables; for others the quality whose luminance table has the same sum.
+    Exact for libjpeg's own tables; for others that of the luminance table with the nearest sum.
 
     Returns:
         None without tables.
@@ -202,9 +203,9 @@ def jpeg_quality(tables: Mapping[int, Any] | None) -> int | None:
     exact = standard_quality(tables)
     if exact is not None:
         return exact
-    percent = 100 * sum(tables[min(tables)]) / _STANDARD_SUM
-    quality = (200 - percent) / 2 if percent <= 100 else 5000 / percent
-    return round(min(max(quality, 1), 100))
+    total = sum(tables[min(tables)])
+    sums = {sum(grey): quality for (grey, *more), quality in standard_tables().items() if not more}
+    return sums[min(sums, key=lambda known: abs(known - total))]
 
 
 def picture_reasons(pixels: np.ndarray, quality: int | None, verdicts: Verdicts) -> list[str]:
@@ -255,3 +256,16 @@ def stability_reasons(verdict: Verdict, changed: Mapping[str, Verdict | None]) -
         + (f": it becomes {other}" if other else ", which could not be applied")
         for name, other in lost.items()
     ]
+
+
+def rates_in_words(rates: Mapping[str, Any]) -> str:
+    """Stated error rates on one line, with their intervals."""
+
+    def percent(value: float) -> str:
+        return f"{100 * value:.{2 if value < 0.1 else 3}g} %"
+
+    return ", ".join(
+        f"{name.replace('_', ' ')} {percent(rate['rate'])} "
+        f"[{percent(rate['low'])}, {percent(rate['high'])}]"
+        for name, rate in rates.items()
+    )

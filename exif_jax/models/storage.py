@@ -51,7 +51,7 @@ def save_model(directory: Path, description: str, arrays: Tree, facts: dict[str,
                 "format_version": FORMAT_VERSION,
                 **facts,
                 "versions": versions,
-                "sha256": {ARRAYS: _sha256(temporary / ARRAYS)},
+                "sha256": {ARRAYS: sha256(temporary / ARRAYS)},
             },
         )
 
@@ -84,7 +84,8 @@ def load_model(directory: Path, description: str) -> tuple[Tree, dict[str, Any]]
         raise UserError(f"{directory / ARRAYS}: damaged ({error})") from error
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -93,7 +94,7 @@ def _check_hash(path: Path, facts: dict[str, Any]) -> None:
     """Refuses arrays that are not those the JSON file was written with; old ones tell no hash."""
     hashes = facts.get("sha256")
     stated = hashes.get(ARRAYS) if isinstance(hashes, dict) else None
-    if stated is not None and stated != _sha256(path):
+    if stated is not None and stated != sha256(path):
         raise UserError(
             f"{path}: damaged, or of another model: its SHA-256 is not the one that the JSON file "
             "beside it states; copy the directory again"
