@@ -257,7 +257,7 @@ class ResidualCovarianceExtractor(FixedExtractor):
     @property
     def description_name(self) -> str:
         """See `FixedExtractor`; to be changed whenever the numbers of a description change."""
-        return "residual_covariance 1"
+        return f"residual_covariance 1 {tuple(self.statistics)} {tuple(self.scales)}"
 
     def encode(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
         """Tokens [M, S], the moments of each patch; nothing is learned, so no intermediates."""

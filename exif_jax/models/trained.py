@@ -142,6 +142,15 @@ def load_extractor(path: str | Path) -> LoadedExtractor:
     directory = find_extractor(Path(path))
     is_extractor = (directory / DESCRIPTION).is_file()
     arrays, facts = load_model(directory, DESCRIPTION if is_extractor else "detector.json")
+    return build_extractor(directory, arrays, facts)
+
+
+def build_extractor(directory: Path, arrays: Tree, facts: dict[str, Any]) -> LoadedExtractor:
+    """The extractor in what `load_model` read of a directory.
+
+    Raises:
+        UserError: damaged or incomplete.
+    """
     try:
         model = encoder_from_json(facts["model"])
         prepare = parse_perturbation(str(facts.get("prepare", NO_PERTURBATION.name))).name
