@@ -24,7 +24,7 @@ CALM, NOISY = 1.0, 12.0  # deviations of the noise, in levels of 0..255
 
 def write_noise_detector(directory: Path, **facts) -> Path:
     """A binary detector whose score falls with the variance of the finest residual."""
-    model = ResidualCovarianceEncoder(features=1, hidden=())
+    model = ResidualCovarianceEncoder(1, (), statistics=("residual",), scales=(1,))
     params = jax.tree.map(np.array, init_extractor(model.build(), jax.random.key(0)))
     variances = np.cumsum([0, *range(57, 1, -1)])  # the diagonal of a row-major upper triangle
     finest = variances[18]
