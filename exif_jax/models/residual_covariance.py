@@ -145,18 +145,42 @@ def moments(x_MHWC: Array, statistics: Sequence[str], scales: Sequence[int]) -> 
     return jnp.concatenate(parts, axis=-1)
 
 
+_Eigh = Callable[[Array], Sequence[Array]]
+
+
+def _eigh_in_turn(a: Array) -> Sequence[Array]:
+    """`jnp.linalg.eigh` of matrices [..., C, C], one after the other.
+
+    For CPU, where that of several at once spreads them over XLA's threads and waits on one of these
+    for the others: as many such calls as there are threads, from several devices or within one
+    program, wait for ever.
+    """
+    size = a.shape[-1]
+    values, vectors = lax.map(jnp.linalg.eigh, a.reshape(-1, size, size))
+    return values.reshape(a.shape[:-1]), vectors.reshape(a.shape)
+
+
 def _precisely(function: Callable[..., Array], *arrays: Array) -> Array:
     """In float64 where the platform has it, in the precision of the arrays on TPUs.
 
     Eigenvalues of residual covariances span six orders of magnitude, as does float32.
+
+    Args:
+        function: of a function for eigenvalues and eigenvectors, then the arrays.
+        arrays: of one type.
     """
 
-    def double(*xs: Array) -> Array:
+    def double(eigh: _Eigh, *xs: Array) -> Array:
         with jax.enable_x64():
-            return function(*(x.astype(jnp.float64) for x in xs)).astype(xs[0].dtype)
+            return function(eigh, *(x.astype(jnp.float64) for x in xs)).astype(xs[0].dtype)
 
+    on_gpu = partial(double, jnp.linalg.eigh)
     result: Array = lax.platform_dependent(
-        *arrays, cpu=double, cuda=double, rocm=double, default=function
+        *arrays,
+        cpu=partial(double, _eigh_in_turn),
+        cuda=on_gpu,
+        rocm=on_gpu,
+        default=partial(function, jnp.linalg.eigh),
     )
     return result
 
@@ -173,8 +197,8 @@ def matrix_logarithm(a: Array) -> Array:
     of matrices", 2008, theorem 3.11).
     """
 
-    def logarithm(a: Array) -> Array:
-        values, vectors = jnp.linalg.eigh(a)
+    def logarithm(eigh: _Eigh, a: Array) -> Array:
+        values, vectors = eigh(a)
         return _product(vectors, jnp.log(values)[..., None] * vectors.mT)
 
     return _precisely(logarithm, a)
@@ -185,8 +209,8 @@ def _forward(a: Array) -> tuple[Array, Array]:
 
 
 def _backward(a: Array, cotangent: Array) -> tuple[Array]:
-    def derivative(a: Array, direction: Array) -> Array:
-        values, vectors = jnp.linalg.eigh(a)
+    def derivative(eigh: _Eigh, a: Array, direction: Array) -> Array:
+        values, vectors = eigh(a)
         total = values[..., None, :] + values[..., :, None]
         gap = values[..., :, None] - values[..., None, :]
         logs = jnp.log(values)
