@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from tqdm import tqdm
@@ -11,27 +12,44 @@ from tqdm import tqdm
 from data_pipelines.bursts import burst_groups
 from data_pipelines.errors import UserError
 from data_pipelines.exif import capture_key, load_exif
-from data_pipelines.images import decode_image, find_images
-from data_pipelines.records import PREPARE_FILE, Record, Records, open_records
+from data_pipelines.images import decode_image, find_images, read_bytes
+from data_pipelines.records import PREPARE_FILE, Records, open_records
 
 BURST_GAP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One photograph, not yet decoded.
+    """An image in a file or a record, not yet read.
 
     Attributes:
         path: its file, or the file that its record was cut from.
+        content: reads its bytes, as they are stored; raises ImageError.
+        decode: of these bytes: uint8 [H, W, 3]; raises ImageError.
+        is_window: whether it is known to be of at most 256x256.
         group: photos of one group (windows of one photo, bursts) are not independent.
         heldout: whether it belongs to a validation split made earlier.
-        read: decodes it: uint8 [H, W, 3]; raises ImageError.
     """
 
     path: str
-    group: int
-    heldout: bool
-    read: Callable[[], np.ndarray]
+    content: Callable[[], bytes]
+    decode: Callable[[bytes], np.ndarray]
+    is_window: bool = False
+    group: int = 0
+    heldout: bool = False
+
+    @classmethod
+    def of_file(cls, path: Path, group: int = 0) -> Self:
+        """An image file."""
+        return cls(str(path), partial(read_bytes, path), decode_image, group=group)
+
+    def read(self) -> np.ndarray:
+        """Reads and decodes it: uint8 [H, W, 3].
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return self.decode(self.content())
 
 
 def file_groups(paths: Sequence[Path]) -> list[int]:
@@ -56,28 +74,28 @@ def open_photos(directory: Path) -> list[ImageSource]:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory of photos or records")
     if (directory / PREPARE_FILE).is_file():
-        return _recorded_photos(open_records(directory))
+        records = open_records(directory)
+        return [image for split in records.splits for image in record_images(records, split)]
     paths = find_images([directory])
     if not paths:
         raise UserError(f"{directory}: no photos found (looked for image files, recursively)")
     groups = file_groups(paths)
+    return [ImageSource.of_file(path, group) for path, group in zip(paths, groups, strict=True)]
+
+
+def record_images(records: Records, split: str) -> list[ImageSource]:
+    """The windows of a split, in order."""
+    source, columns = records.source(split), records.columns(split)
+
+    def content(index: int) -> bytes:
+        data: bytes = source[index]["image"]
+        return data
+
+    def decode(data: bytes) -> np.ndarray:
+        image: np.ndarray = records.decode({"image": data})["image"]
+        return image
+
     return [
-        ImageSource(str(path), group, False, partial(decode_image, path))
-        for path, group in zip(paths, groups, strict=True)
+        ImageSource(path, partial(content, index), decode, True, int(group), split == "validation")
+        for index, (path, group) in enumerate(zip(columns.path, columns.group, strict=True))
     ]
-
-
-def _recorded_photos(records: Records) -> list[ImageSource]:
-    photos = []
-    for split in records.splits:
-        source, columns = records.source(split), records.columns(split)
-
-        def read(index: int, source: Sequence[Record] = source) -> np.ndarray:
-            image: np.ndarray = records.decode(source[index])["image"]
-            return image
-
-        photos += [
-            ImageSource(path, int(group), split == "validation", partial(read, index))
-            for index, (path, group) in enumerate(zip(columns.path, columns.group, strict=True))
-        ]
-    return photos

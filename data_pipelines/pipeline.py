@@ -6,7 +6,7 @@ processes sees the same global batches. Hosts only decode; crops and normalisati
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -24,6 +24,9 @@ from data_pipelines.perturbations import Augmentation, augment
 from data_pipelines.records import Records
 
 Example = dict[str, Any]
+DrawDescription = Callable[[int, np.random.Generator], tuple[np.ndarray, ImageError | None]]
+"""Index of an image, generator -> float32 [S], which describes one version of the image, and why it
+could not be read."""
 
 
 def _batches(
@@ -54,6 +57,7 @@ def record_batches(
     process: int = 0,
     processes: int = 1,
     labels: np.ndarray | None = None,
+    describe: DrawDescription | None = None,
 ) -> grain.IterDataset:
     """Endless batches of prepared photos, reshuffled every epoch.
 
@@ -67,10 +71,12 @@ def record_batches(
         processes: their number.
         labels: float32 [n, T], what is learned from each record of the split; by default
             `records.labels(split)`.
+        describe: draws what takes the place of the pixels; all records are readable.
 
     Returns:
         Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], targets float32 [b, T],
-        group int32 [b], path [b] of str.
+        group int32 [b], path [b] of str. With `describe`: description float32 [b, S] instead of
+        image and size.
     """
     source = records.source(split)
     targets = records.labels(split) if labels is None else labels
@@ -87,7 +93,18 @@ def record_batches(
             "path": example["path"],
         }
 
-    examples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().map(load)
+    def load_described(index: int, rng: np.random.Generator) -> Example:
+        assert describe is not None
+        return {
+            "description": describe(index, rng)[0],
+            "targets": targets[index],
+            "group": np.int32(columns.group[index] % 2**31),
+            "path": columns.path[index],
+        }
+
+    columns = records.columns(split)
+    indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    examples = indices.map(load) if describe is None else indices.random_map(load_described)
     return _batches(examples, batch_size, threads, process, processes)
 
 
@@ -111,23 +128,25 @@ def load_labelled(
 
     Without a generator, as for validation, it is the central window, not augmented.
     """
-    reason = error = ""
+    failure = None
     try:
         pixels = random_window(decode_image(image.path), rng)
         if augmentation is not None and rng is not None:
             pixels = augment(pixels, rng, augmentation)
-    except ImageError as failure:
-        pixels = np.zeros((1, 1, 3), np.uint8)
-        reason, error = failure.reason, str(failure)
+    except ImageError as error:
+        pixels, failure = np.zeros((1, 1, 3), np.uint8), error
     canvas, size = padded(pixels)
+    return {"image": canvas, "size": size, **_facts(image, failure)}
+
+
+def _facts(image: LabelledImage, failure: ImageError | None) -> Example:
+    """What an example has beside its pixels or their description."""
     return {
-        "image": canvas,
-        "size": size,
         "label": np.int32(image.label),
-        "valid": np.float32(not reason),
+        "valid": np.float32(failure is None),
         "path": str(image.path),
-        "reason": reason,
-        "error": error,
+        "reason": failure.reason if failure else "",
+        "error": str(failure) if failure else "",
     }
 
 
@@ -151,24 +170,29 @@ def labelled_batches(
     threads: int,
     process: int = 0,
     processes: int = 1,
+    describe: DrawDescription | None = None,
 ) -> grain.IterDataset:
     """Endless batches, half photographs and half generated images, each class reshuffled.
 
     Each image gives a random window of at most 256x256, augmented, at the upper left of its array.
     A file that cannot be read stays in the batch as an example with `valid` 0, a `reason` and an
     `error` of one line. The seed is also that of windows and augmentation; the rest is as in
-    `record_batches`.
+    `record_batches`. With `describe`, which gets the index of an image among all, there is a
+    description float32 [b, S] instead of image and size, and no further augmentation.
 
     Returns:
         Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], label int32 [b]
         (1 = generated), valid float32 [b], path, reason and error [b] of str.
     """
 
-    def load(image: LabelledImage, rng: np.random.Generator) -> Example:
-        return load_labelled(image, augmentation, rng)
+    def load(index: int, rng: np.random.Generator) -> Example:
+        if describe is None:
+            return load_labelled(images[index], augmentation, rng)
+        description, failure = describe(index, rng)
+        return {"description": description, **_facts(images[index], failure)}
 
     by_class = [
-        grain.MapDataset.source([image for image in images if image.label == label])
+        grain.MapDataset.source([i for i, image in enumerate(images) if image.label == label])
         .seed(seed + label)
         .shuffle()
         .repeat()

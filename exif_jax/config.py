@@ -108,6 +108,10 @@ class RecordsConfig:
     photos: str = ""  # directory of the prepared records
     patches: int = 16  # random crops of each image in a batch
     threads: int = 8  # decoding threads of each process
+    # Of encoders with a fixed description, such as residual_covariance, which is computed once:
+    versions: int = 0  # augmented versions of each image, see data_pipelines.augmentation
+    prepare: str = "none"  # what happens to every image, here and in use, such as jpeg:90
+    descriptions: str = ""  # folder to keep them in; by default beside the records
 
 
 @dataclass
@@ -137,6 +141,9 @@ class PhotosConfig:
 
     photos: str = ""  # directory of photos, or of prepared records
     patches: int = 0  # at most this many grid cells of an image, evenly spread; 0: all
+    prepare: str = ""  # see `RecordsConfig`; by default as for the extractor
+    # Folder for fixed descriptions; by default beside the records, or in the workdir.
+    descriptions: str = ""
 
 
 @dataclass
@@ -176,6 +183,10 @@ class LabelledConfig:
     threads: int = 8  # decoding threads of each process
     validation_fraction: float = 0.1  # of the images of each class, kept from training
     augmentation: Augmentation = field(default_factory=Augmentation)
+    # See `RecordsConfig`. An encoder with a fixed description does not read `augmentation`.
+    versions: int = 0
+    prepare: str = ""  # by default as for the extractor
+    descriptions: str = ""  # by default in the workdir
 
 
 @dataclass

@@ -61,8 +61,8 @@ class Comparison:
         photos = [item for item in plan.test if item.label == 0]
         generated = [item for item in plan.test if item.label == 1]
         rng = np.random.default_rng(0)
-        self._photo_weights = _weights([item.kind for item in photos], rng)
-        self._generated_weights = _weights([item.source for item in generated], rng)
+        self._photo_weights = cluster_weights([item.kind for item in photos], rng)
+        self._generated_weights = cluster_weights([item.source for item in generated], rng)
         known, found = (np.array(list(map(cues, files[u]))) for u in ("labelled", "test"))
         labels = [item.label for item in plan.binary]
         areas = [metrics.auroc(column, labels) for column in known.T]
@@ -124,7 +124,7 @@ class Comparison:
         return result
 
 
-def _weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+def cluster_weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """How often each item is drawn, [1 + resamples, items]; the first row is the data itself."""
     names, position = np.unique(clusters, return_inverse=True)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)

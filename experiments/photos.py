@@ -90,6 +90,22 @@ class Plan:
     test: list[Item]
 
 
+def make_items(data: Path) -> list[Item]:
+    """All windows of data/MANIFEST.csv, in its order."""
+    with (data / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            Item(
+                row["path"],
+                int(row["label"] == "generated"),
+                row["generator"] or row["model"].strip().casefold(),
+                row["git_blob"],
+                row["source_repo"],
+            )
+            for row in csv.DictReader(file)
+            if row["kind"] == "crop"
+        ]
+
+
 def make_plan(data: Path, tiny: bool = False) -> Plan:
     """Divides the windows of data/MANIFEST.csv; the same file gives the same plan.
 
@@ -102,18 +118,7 @@ def make_plan(data: Path, tiny: bool = False) -> Plan:
         data: directory of the manifest and its files.
         tiny: a few source images of some kinds only, to check a script.
     """
-    with (data / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
-        items = [
-            Item(
-                row["path"],
-                int(row["label"] == "generated"),
-                row["generator"] or row["model"].strip().casefold(),
-                row["git_blob"],
-                row["source_repo"],
-            )
-            for row in csv.DictReader(file)
-            if row["kind"] == "crop"
-        ]
+    items = make_items(data)
     photos, generated = ([i for i in items if i.label == label] for label in (0, 1))
     if tiny:
         photos, generated = _few(photos, 6)[:64], _few(generated, 0)

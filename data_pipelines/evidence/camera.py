@@ -101,12 +101,12 @@ def _problems(exif: Exif, image: Image.Image, camera: str, exposure: list[str]) 
 
 def standard_quality(tables: Mapping[int, Any]) -> int | None:
     """Returns the quality at which libjpeg writes exactly these quantisation tables, or None."""
-    return _standard_tables().get(tuple(tuple(tables[key]) for key in sorted(tables)[:2]))
+    return standard_tables().get(tuple(tuple(tables[key]) for key in sorted(tables)[:2]))
 
 
 @functools.cache
-def _standard_tables() -> dict[tuple[Table, ...], int]:
-    """The tables of every quality, of colour and of grey images, as libjpeg itself writes them."""
+def standard_tables() -> dict[tuple[Table, ...], int]:
+    """Quality by tables: of colour and of grey images, as libjpeg itself writes them."""
     found: dict[tuple[Table, ...], int] = {}
     for quality in range(1, 101):
         file = io.BytesIO()

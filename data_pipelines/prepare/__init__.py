@@ -1,9 +1,6 @@
 """From whatever photos people have to clean training records, step by step.
 
     options.py        everything that decides the content of the records, with its flags
-    sources.py        directories, globs, lists, archives -> files to read
-      archives.py       the images in .tar and .zip files
-      items.py          one file to read
     sidecars/         EXIF from files beside the photos
     reader.py         one photo -> its windows and values, or why it is of no use
       jpeg_windows.py   windows of a JPEG cut without decoding it
@@ -20,5 +17,6 @@
     workspace.py      the output directory while it is unfinished
     report/           what the records hold, as text, JSON and a page
 
-`run.prepare` runs these steps; `command.py` is the command `exif-jax prepare`.
+Which files to read, `data_pipelines.sources` tells. `run.prepare` runs these steps; `command.py` is
+the command `exif-jax prepare`.
 """

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from data_pipelines.prepare.items import Item
+from data_pipelines.items import Item
 from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.reader import PreparedPhoto, Reject, from_row, size_of_windows
 from data_pipelines.prepare.sidecars import Entry

@@ -12,8 +12,8 @@ from typing import Final
 from etils import epath
 
 from data_pipelines.files import write_bytes, write_text
+from data_pipelines.items import Item
 from data_pipelines.prepare.isolation import GuardedReader
-from data_pipelines.prepare.items import Item
 from data_pipelines.prepare.reader import (
     PreparedPhoto,
     Reject,

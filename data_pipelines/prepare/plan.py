@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from data_pipelines.bursts import burst_groups, linked
 from data_pipelines.errors import UserError
+from data_pipelines.items import Item
 from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder, count_words
-from data_pipelines.prepare.items import Item
 from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.parts import num_parts, part_size, read_part
 from data_pipelines.prepare.reader import Reject

@@ -19,20 +19,20 @@ from etils import epath
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_json, write_json_lines
 from data_pipelines.images import EXTENSIONS
+from data_pipelines.items import Item
 from data_pipelines.prepare import parts, shards
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.engines import Engine, LocalEngine
-from data_pipelines.prepare.items import Item
 from data_pipelines.prepare.jpeg_windows import load_library
 from data_pipelines.prepare.options import PLANNING, Options
 from data_pipelines.prepare.plan import Plan, load_catalogue, make_plan
 from data_pipelines.prepare.report.tag_report import REPORT_FILE, Report, build_report, load_report
 from data_pipelines.prepare.sidecars import Entry, Sidecars, load_sidecars
 from data_pipelines.prepare.sidecars.sdaie import TENSOR_SUFFIX
-from data_pipelines.prepare.sources import find_items
 from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE
 from data_pipelines.skipped import format_counts
+from data_pipelines.sources import find_items
 from data_pipelines.storage import is_uri
 from data_pipelines.targets import RELEASED, targets_to_json
 

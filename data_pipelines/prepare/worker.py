@@ -13,11 +13,11 @@ import signal
 import sys
 
 from data_pipelines.images import ImageError
-from data_pipelines.prepare.items import Item
+from data_pipelines.items import Item
 from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo, to_row
 from data_pipelines.prepare.sidecars import Entry
-from data_pipelines.prepare.sources import read_item
+from data_pipelines.sources import read_item
 
 READY = b"ready\n"
 

@@ -41,7 +41,7 @@ COMMANDS = {
     "detect": (
         "exif_jax.cli.detect",
         "a verdict, photo or generated, on every image",
-        "exif-jax detect ~/pictures --detector RUN2/detector",
+        "exif-jax detect ~/pictures --html page.html",
     ),
     "convert": (
         "exif_jax.cli.convert",

@@ -2,56 +2,34 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.images import ImageError, decode_image
+from data_pipelines.images import WINDOW
+from data_pipelines.items import Item
+from data_pipelines.perturbations import parse_perturbation
 from exif_jax.config import to_json
-from exif_jax.detection.features import extract_features, readable
+from exif_jax.detection.cells import Cells, find_cells
+from exif_jax.detection.features import extract_features
+from exif_jax.detection.judging import Detection, judge
 from exif_jax.detection.kinds import DetectorKind, describe
+from exif_jax.detection.shipped import find_detector
 from exif_jax.detection.thresholds import conformal_p_values
-from exif_jax.metrics import is_generated
+from exif_jax.detection.verdicts import Rule, Verdicts, parse_verdicts
 from exif_jax.models.extractor import extractor_shapes
 from exif_jax.models.storage import Tree, load_model, save_model
-from exif_jax.models.trained import LoadedExtractor, check_shapes, load_extractor
+from exif_jax.models.trained import LoadedExtractor, build_extractor, check_shapes
+from exif_jax.training.mapping import data_mesh, replicate
 
 DESCRIPTION = "detector.json"
-_READ_TOGETHER = 16  # images decoded and scored at once by `detect`
-
-
-@dataclasses.dataclass(frozen=True)
-class Detection:
-    """What a detector says of one image file.
-
-    Attributes:
-        path: the file.
-        verdict: `photo` or `generated`; None if the file could not be read.
-        score: higher = more likely generated; None likewise.
-        threshold: scores above it are called generated.
-        error: why the file could not be read, or None.
-        p_value: how usual its score is among held-out photos (`Detector.p_values`); None if the
-            file could not be read or the detector has no calibration.
-    """
-
-    path: str
-    verdict: Literal["photo", "generated"] | None
-    score: float | None
-    threshold: float
-    error: str | None = None
-    p_value: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Fields for machines; `error` and `p_value` only where there is one."""
-        fields = dataclasses.asdict(self)
-        for name in ("error", "p_value"):
-            if fields[name] is None:
-                del fields[name]
-        return fields
+HEAT_STRIDE = 128  # pixels from one cell of a heat map to the next
+_SCORE_OF = ("image", "cells")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +44,7 @@ class Detector:
         facts: everything in detector.json: how the threshold was set, training data, versions.
         extractor: its network.
         arrays: what turns features into scores, and the calibration that p-values need, if any.
+        verdicts: when it says photo, generated and unsure; None: the threshold alone decides.
     """
 
     name: str
@@ -75,6 +54,7 @@ class Detector:
     facts: dict[str, Any]
     extractor: LoadedExtractor
     arrays: Tree
+    verdicts: Verdicts | None = None
 
     def score(self, images: Iterable[np.ndarray]) -> np.ndarray:
         """Scores images.
@@ -84,15 +64,59 @@ class Detector:
 
         Returns:
             float32 [n]; higher = more likely generated. For `one_class` minus the log-density of
-            photographs in nats, for `binary` a probability; other kinds say.
+            photographs in nats, for `binary` a probability; other kinds say. Of the image as a
+            whole, or, if detector.json says `"score_of": "cells"`, the mean over its cells of
+            256x256 (`DetectorKind.combine`), in memory that does not grow with the image.
 
         Raises:
             ValueError: an image of another shape or type.
         """
-        module, params = self.extractor.module, self.extractor.params
+        if self.facts.get("score_of") != "cells":
+            features = self._features(map(_checked, images))
+            return self.description.score(features, self.arrays).astype(np.float32)
+        counts: list[int] = []
+
+        def parts() -> Iterator[np.ndarray]:
+            for image in map(_checked, images):
+                cells = find_cells(image.shape, WINDOW)
+                counts.append(len(cells))
+                yield from cells.cut(image)
+
+        scores = self.description.score(self._features(parts()), self.arrays)
+        of_images = np.split(scores, np.cumsum(counts)[:-1])[: len(counts)]
+        return np.array([self.description.combine(x) for x in of_images], np.float32)
+
+    def cells(self, image: np.ndarray, stride: int = HEAT_STRIDE) -> tuple[np.ndarray, Cells]:
+        """Scores of the overlapping cells of an image, for a heat map.
+
+        Args:
+            image: uint8 [H, W, 3].
+            stride: from one cell of 256x256 to the next, in pixels; a multiple of 64.
+
+        Returns:
+            float32 [rows, columns], and where the cells lie. Only one chunk of cells is copied at
+            a time, whatever the size of the image.
+        """
+        cells = find_cells(_checked(image).shape, stride)
+        scores = self.description.score(self._features(cells.cut(image)), self.arrays)
+        return scores.astype(np.float32).reshape(len(cells.tops), len(cells.lefts)), cells
+
+    def rule_for(self, image: np.ndarray) -> Rule | None:
+        """How the score of an image is read, by its number of cells; None: by the threshold."""
+        if self.verdicts is None:
+            return None
+        return self.verdicts.rule_for(len(find_cells(image.shape, WINDOW)))
+
+    def _features(self, images: Iterable[np.ndarray]) -> np.ndarray:
         limit = self.facts.get("patches", 0)
-        features = extract_features(module, params, map(_checked, images), limit=limit)
-        return self.description.score(features, self.arrays).astype(np.float32)
+        prepare = parse_perturbation(self.extractor.prepare)
+        prepared = map(prepare.apply, images)
+        return extract_features(self.extractor.module, self._placed, prepared, limit=limit)
+
+    @cached_property
+    def _placed(self) -> Any:
+        """The extractor's parameters, put on the devices once."""
+        return replicate(self.extractor.params, data_mesh(jax.local_devices()))
 
     @property
     def heldout_photos(self) -> int:
@@ -123,27 +147,10 @@ class Detector:
 
     def detections(self, paths: Sequence[str | Path]) -> Iterator[Detection]:
         """Like `detect`, a few files at a time, with a progress bar."""
-        with tqdm(total=len(paths), unit="image", disable=None, leave=False) as progress:
-            for start in range(0, len(paths), _READ_TOGETHER):
-                part = paths[start : start + _READ_TOGETHER]
-                errors: dict[int, ImageError] = {}
-                decoders = (partial(decode_image, Path(path)) for path in part)
-                scores = self.score(readable(decoders, errors))
-                p_values = self.p_values(scores)
-                scored = zip(
-                    scores.tolist(),
-                    [None] * len(scores) if p_values is None else p_values.tolist(),
-                    strict=True,
-                )
-                for index, path in enumerate(part):
-                    if index in errors:
-                        yield Detection(str(path), None, None, self.threshold, str(errors[index]))
-                        continue
-                    score, p_value = next(scored)
-                    generated = bool(is_generated([score], self.threshold)[0])
-                    verdict: Literal["photo", "generated"] = "generated" if generated else "photo"
-                    yield Detection(str(path), verdict, score, self.threshold, p_value=p_value)
-                progress.update(len(part))
+        items = (Item(str(path), str(path)) for path in paths)
+        yield from tqdm(
+            judge(self, items), total=len(paths), unit="image", disable=None, leave=False
+        )
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
@@ -181,33 +188,34 @@ def save_detector(
             "threshold": threshold,
             "convention": "score > threshold: generated",
             "model": to_json(extractor.model),
+            "prepare": extractor.prepare,
             **facts,
         },
     )
 
 
-def load_detector(path: str | Path) -> Detector:
+def load_detector(path: str | Path | None = None) -> Detector:
     """Loads a detector.
 
     Args:
-        path: a detector directory, or the workdir of a one-class or binary run.
+        path: name of a shipped detector, a detector directory, or the workdir of a one-class or
+            binary run; None: the default one of those shipped.
 
     Raises:
         UserError: nothing there, or damaged, incomplete or written by a newer version.
     """
-    directory = Path(path)
-    if not (directory / DESCRIPTION).is_file() and (directory / "detector").is_dir():
-        directory = directory / "detector"
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such detector directory")
+    directory = find_detector(path)
     arrays, facts = load_model(directory, DESCRIPTION)
     if not isinstance(facts.get("threshold"), int | float):
         raise UserError(f"{directory / DESCRIPTION}: its threshold is missing or no number")
     try:
+        if facts.setdefault("score_of", _SCORE_OF[0]) not in _SCORE_OF:
+            raise ValueError(f"score_of is {facts['score_of']!r}, not {' or '.join(_SCORE_OF)}")
+        verdicts = parse_verdicts(facts["verdicts"]) if "verdicts" in facts else None
         description = describe(str(facts.get("kind")), facts)
-    except (UserError, TypeError) as error:
+    except (UserError, TypeError, ValueError) as error:
         raise UserError(f"{directory / DESCRIPTION}: {error}") from error
-    extractor = load_extractor(directory)
+    extractor = build_extractor(directory, arrays, facts)
     arrays.pop("extractor", None)
     try:
         shapes = description.shapes(arrays, extractor_shapes(extractor.module)[1])
@@ -216,12 +224,5 @@ def load_detector(path: str | Path) -> Detector:
     check_shapes(directory, arrays, shapes)
     resolved = directory.resolve()
     name = resolved.parent.name if resolved.name == "detector" else resolved.name
-    return Detector(
-        name,
-        facts["kind"],
-        description,
-        float(facts["threshold"]),
-        facts,
-        extractor,
-        arrays,
-    )
+    threshold = float(facts["threshold"])
+    return Detector(name, facts["kind"], description, threshold, facts, extractor, arrays, verdicts)

@@ -1,4 +1,4 @@
-"""Features of images of any size: patches in chunks of one fixed shape, then a masked transformer.
+"""Features of images of any size: patches in chunks of two fixed shapes, then a masked transformer.
 
 Only the tokens of an image (528 numbers for each 64x64 patch) grow with its size. Images are mixed
 in buckets whose lengths are powers of four, so few shapes are ever compiled.
@@ -14,12 +14,15 @@ from jax import Array
 from jax.sharding import Mesh
 
 from data_pipelines.images import ImageError
-from exif_jax.models.extractor import Extractor, apply
-from exif_jax.models.patches import grid_patches, normalise
+from exif_jax.models.extractor import Extractor, FixedExtractor, apply
+from exif_jax.models.patches import normalise, patch_grid
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 
 Params = dict[str, Any]
+_FEWER = 8  # parts of a chunk; of the second of the two shapes that are encoded
 _MIXED_TOKENS = 1024  # tokens mixed at once, unless one image or one device a row needs more
+_MIXED_IMAGES = 64  # at most; what is missing of them is padded
+_LEARNED_ROWS = 4096  # descriptions from which features are computed at once
 
 
 class FeatureFunctions(NamedTuple):
@@ -27,7 +30,7 @@ class FeatureFunctions(NamedTuple):
 
     Attributes:
         encode: (params, uint8 [M, 64, 64, 3]) -> tokens [M, T].
-        mix: (params, tokens [B, N, T], mask [B, N]) -> features [B, T].
+        mix: (params, tokens [B, N, T], mask [B, N]) -> features [B, F], or descriptions [B, S].
         mesh: over whose devices M and B are divided.
     """
 
@@ -37,14 +40,17 @@ class FeatureFunctions(NamedTuple):
 
 
 @cache
-def feature_functions(extractor: Extractor, mesh: Mesh) -> FeatureFunctions:
-    """Maps and compiles the two halves of an extractor; one pair for each extractor and mesh."""
+def feature_functions(extractor: Extractor, mesh: Mesh, method: str = "mix") -> FeatureFunctions:
+    """Maps and compiles the two halves of an extractor; one pair for each extractor and mesh.
+
+    The second half is `mix`, or `pool` of a `FixedExtractor`.
+    """
 
     def encode(params: Params, patches: Array) -> Array:
         return apply(extractor, params, normalise(patches), method="encode")[0]
 
     def mix(params: Params, tokens: Array, mask: Array) -> Array:
-        return apply(extractor, params, tokens, mask, method="mix")
+        return apply(extractor, params, tokens, mask, method=method)
 
     return FeatureFunctions(
         over_devices(encode, mesh, (REPLICATED, SHARDED), SHARDED),
@@ -72,7 +78,7 @@ def extract_features(
 
     Args:
         extractor: the network.
-        params: of it, on the host or on the devices.
+        params: of it, on the host or, which saves a copy a call, on the devices (`replicate`).
         images: uint8 [H, W, 3] each, of any sizes; read once, in order.
         chunk: patches encoded at once; rounded up to a multiple of the devices.
         limit: at most this many patches of an image, see `limit_patches`; 0: all.
@@ -82,6 +88,43 @@ def extract_features(
         float32 [images, T], in order.
     """
     functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()))
+    return _extract(functions, params, images, chunk, limit)
+
+
+def extract_descriptions(
+    extractor: FixedExtractor,
+    images: Iterable[np.ndarray],
+    chunk: int = 32,
+    limit: int = 0,
+    mesh: Mesh | None = None,
+) -> np.ndarray:
+    """Descriptions float32 [images, S], from which `learn` makes features.
+
+    The arguments are those of `extract_features`; no larger chunk is faster on CPU.
+    """
+    functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()), "pool")
+    return _extract(functions, {}, images, chunk, limit)
+
+
+@cache
+def _learn(extractor: FixedExtractor) -> Callable[[Params, np.ndarray], Array]:
+    return jax.jit(lambda params, x: apply(extractor, params, x, method="learn")[0])
+
+
+def features_of(extractor: FixedExtractor, params: Params, descriptions: np.ndarray) -> np.ndarray:
+    """Features float32 [n, F] of descriptions [n, S]."""
+    parts = range(0, len(descriptions), _LEARNED_ROWS) or range(1)
+    rows = (descriptions[start : start + _LEARNED_ROWS] for start in parts)
+    return np.concatenate([np.asarray(_learn(extractor)(params, x)) for x in rows])
+
+
+def _extract(
+    functions: FeatureFunctions,
+    params: Params,
+    images: Iterable[np.ndarray],
+    chunk: int,
+    limit: int,
+) -> np.ndarray:
     params, mesh_size = replicate(params, functions.mesh), functions.mesh.size
     chunk = -(-chunk // mesh_size) * mesh_size
     features: dict[int, np.ndarray] = {}
@@ -120,7 +163,8 @@ def _bucket(length: int) -> int:
 
 
 def _rows(length: int, mesh_size: int) -> int:
-    return max(1, _MIXED_TOKENS // (length * mesh_size)) * mesh_size
+    rows = min(_MIXED_IMAGES, _MIXED_TOKENS // length)
+    return max(1, rows // mesh_size) * mesh_size
 
 
 def _tokens(
@@ -135,14 +179,14 @@ def _tokens(
     owners: list[tuple[int, int]] = []  # (image, number of its patches) not yet complete
     tokens: list[np.ndarray] = []  # encoded, of the images in `owners`
 
-    def encode_chunk() -> None:
+    def encode_chunk(size: int) -> None:
         pending = np.concatenate(patches)
-        now = pending[:chunk]
-        padded = np.zeros((chunk, *now.shape[1:]), np.uint8)
+        now = pending[:size]
+        padded = np.zeros((size, *now.shape[1:]), np.uint8)
         padded[: len(now)] = now
         encoded = functions.encode(params, shard(padded, functions.mesh))
         tokens.append(np.asarray(encoded)[: len(now)])
-        patches[:] = [pending[chunk:]] if len(pending) > chunk else []
+        patches[:] = [pending[size:]] if len(pending) > size else []
 
     def complete() -> Iterator[tuple[int, np.ndarray]]:
         while owners and sum(map(len, tokens)) >= owners[0][1]:
@@ -152,14 +196,18 @@ def _tokens(
             yield index, joined[:size]
 
     for index, image in enumerate(images):
-        cells = limit_patches(grid_patches(image), limit)
-        patches.append(cells)
-        owners.append((index, len(cells)))
-        while sum(map(len, patches)) >= chunk:
-            encode_chunk()
+        grid = patch_grid(image)
+        kept = limit_patches(np.arange(grid.shape[0] * grid.shape[1]), limit)
+        owners.append((index, len(kept)))
+        for start in range(0, len(kept), chunk):  # a copy of all of a large image would be as large
+            patches.append(grid[np.unravel_index(kept[start : start + chunk], grid.shape[:2])])
+            while sum(map(len, patches)) >= chunk:
+                encode_chunk(chunk)
         yield from complete()
+    # One small image, padded to a whole chunk, would take as long as a large one.
+    few = -(-chunk // (_FEWER * functions.mesh.size)) * functions.mesh.size
     while patches:
-        encode_chunk()
+        encode_chunk(few if sum(map(len, patches)) <= chunk // 2 else chunk)
     yield from complete()
 
 

@@ -13,7 +13,7 @@ and is written by `save_detector(directory, "my_kind", ...)`.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from data_pipelines.registry import Registry
 from exif_jax import gmm
 from exif_jax.detection.projection import project
+from exif_jax.detection.verdicts import expit, logit
 from exif_jax.models.extractor import apply
 from exif_jax.models.heads import BinaryHead
 from exif_jax.models.storage import Tree, flatten
@@ -28,7 +29,13 @@ from exif_jax.models.storage import Tree, flatten
 
 @dataclass(frozen=True)
 class DetectorKind:
-    """Base of all kinds; a field without a default must be in detector.json."""
+    """Base of all kinds; a field without a default must be in detector.json.
+
+    Attributes:
+        bounds: between which all scores lie, or None.
+    """
+
+    bounds: ClassVar[tuple[float, float] | None] = None
 
     def shapes(self, arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
         """Shapes that the arrays, flattened to "outer/inner", must have.
@@ -45,6 +52,10 @@ class DetectorKind:
     def score(self, features: np.ndarray, arrays: Tree) -> np.ndarray:
         """Scores float [n] of features [n, F]; higher = more likely generated."""
         raise NotImplementedError
+
+    def combine(self, scores: np.ndarray) -> float:
+        """The score of an image by those of its cells [n], n >= 1: their mean."""
+        return float(scores.mean(dtype=np.float64))
 
 
 def describe(kind: str, facts: Mapping[str, Any]) -> DetectorKind:
@@ -110,6 +121,8 @@ class OneClass(DetectorKind):
 class Binary(DetectorKind):
     """Probability of `generated`, in 0..1 (method section 6)."""
 
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+
     def shapes(self, arrays: Tree, features: int) -> dict[str, tuple[int, ...]]:
         """The linear head."""
         return {"head/fc/kernel": (features, 2), "head/fc/bias": (2,)}
@@ -120,3 +133,7 @@ class Binary(DetectorKind):
             return np.zeros(0)
         logits = apply(BinaryHead(), arrays["head"], features)
         return np.asarray(jax.nn.softmax(logits)[:, 1])
+
+    def combine(self, scores: np.ndarray) -> float:
+        """The probability whose log-odds are the mean of the cells'."""
+        return expit(float(np.mean([logit(score) for score in scores])))

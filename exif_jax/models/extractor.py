@@ -59,6 +59,14 @@ class FixedExtractor(Extractor):
     computed once and kept, so training reads them in place of images.
     """
 
+    @property
+    def description_name(self) -> str:
+        """Names `encode` and `pool` and their version: kept descriptions of another are not used.
+
+        By default every field counts; a subclass leaves out those that only `learn` reads.
+        """
+        return repr(self)
+
     def pool(self, tokens_BNT: Array, mask_BN: Array | None = None) -> Array:
         """Descriptions [B, S] of tokens [B, N, T]; the mask [B, N] is False for padding."""
         raise NotImplementedError

@@ -44,20 +44,24 @@ def random_patches(keys: Array, images: Array, sizes: Array, num_patches: int) -
     return jax.vmap(crop_image)(keys, images, sizes)
 
 
-def grid_patches(image: np.ndarray) -> np.ndarray:
-    """All non-overlapping 64x64 cells of the largest centre crop, in raster order.
+def patch_grid(image: np.ndarray) -> np.ndarray:
+    """All non-overlapping 64x64 cells of the largest centre crop, as a view of the image.
 
     Args:
         image: uint8 [H, W, 3] of any size; one with a side under 64 is first resized to 64x64
             (bilinear, antialiased).
 
     Returns:
-        uint8 [N, 64, 64, 3], N = (H // 64) * (W // 64), at least 1.
+        uint8 [H // 64, W // 64, 64, 64, 3], at least one cell.
     """
     image = at_least_one_patch(image)
     rows, columns = image.shape[0] // PATCH, image.shape[1] // PATCH
     top = (image.shape[0] - rows * PATCH) // 2
     left = (image.shape[1] - columns * PATCH) // 2
     cropped = image[top : top + rows * PATCH, left : left + columns * PATCH]
-    cells = cropped.reshape(rows, PATCH, columns, PATCH, 3).swapaxes(1, 2)
-    return cells.reshape(-1, PATCH, PATCH, 3)
+    return cropped.reshape(rows, PATCH, columns, PATCH, 3).swapaxes(1, 2)
+
+
+def grid_patches(image: np.ndarray) -> np.ndarray:
+    """The cells of `patch_grid` in raster order, uint8 [N, 64, 64, 3], N >= 1."""
+    return patch_grid(image).reshape(-1, PATCH, PATCH, 3)

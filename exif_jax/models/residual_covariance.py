@@ -276,6 +276,11 @@ class ResidualCovarianceExtractor(FixedExtractor):
     statistics: Sequence[str] = ("magnitude", "energy")
     scales: Sequence[int] = (1, 2)
 
+    @property
+    def description_name(self) -> str:
+        """See `FixedExtractor`; to be changed whenever the numbers of a description change."""
+        return f"residual_covariance 1 {tuple(self.statistics)} {tuple(self.scales)}"
+
     def encode(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
         """Tokens [M, S], the moments of each patch; nothing is learned, so no intermediates."""
         return moments(x_MHWC, self.statistics, self.scales), {}

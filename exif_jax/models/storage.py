@@ -1,8 +1,10 @@
 """Model directories: `model.safetensors` with every array, one JSON file with everything else.
 
-Nothing is pickled, and a directory needs nothing outside itself.
+Nothing is pickled, and a directory needs nothing outside itself. The JSON has the SHA-256 of the
+arrays, so that a damaged copy is noticed.
 """
 
+import hashlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,19 @@ def save_model(directory: Path, description: str, arrays: Tree, facts: dict[str,
         directory: to write.
         description: name of the JSON file, `extractor.json` or `detector.json`.
         arrays: nested dict of arrays.
-        facts: JSON-serialisable; the format and library versions are added.
+        facts: JSON-serialisable; the format, library versions and hash are added.
     """
     versions = {name: version(name) for name in ("exif-jax", "jax", "flax")}
     with replacing_directory(directory) as temporary:
         save_file(flatten(arrays), temporary / ARRAYS)
         write_json(
             temporary / description,
-            {"format_version": FORMAT_VERSION, **facts, "versions": versions},
+            {
+                "format_version": FORMAT_VERSION,
+                **facts,
+                "versions": versions,
+                "sha256": {ARRAYS: sha256(temporary / ARRAYS)},
+            },
         )
 
 
@@ -71,6 +78,24 @@ def load_model(directory: Path, description: str) -> tuple[Tree, dict[str, Any]]
             f"this version reads up to {FORMAT_VERSION}: upgrade exif-jax"
         )
     try:
+        _check_hash(directory / ARRAYS, facts)
         return unflatten(load_file(directory / ARRAYS)), facts
     except (OSError, SafetensorError) as error:
         raise UserError(f"{directory / ARRAYS}: damaged ({error})") from error
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_hash(path: Path, facts: dict[str, Any]) -> None:
+    """Refuses arrays that are not those the JSON file was written with; old ones tell no hash."""
+    hashes = facts.get("sha256")
+    stated = hashes.get(ARRAYS) if isinstance(hashes, dict) else None
+    if stated is not None and stated != sha256(path):
+        raise UserError(
+            f"{path}: damaged, or of another model: its SHA-256 is not the one that the JSON file "
+            "beside it states; copy the directory again"
+        )

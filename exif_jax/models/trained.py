@@ -10,6 +10,7 @@ from jax import Array
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import PATCH
+from data_pipelines.perturbations import NO_PERTURBATION, parse_perturbation
 from data_pipelines.targets import Target, targets_from_json, targets_to_json
 from exif_jax.config import EncoderConfig, encoder_from_json, to_json
 from exif_jax.models.extractor import Extractor, Params, apply, extractor_shapes
@@ -52,6 +53,7 @@ class LoadedExtractor:
         heads: parameters of the pretext heads; empty if there are none.
         targets: what the heads predict.
         source: the directory it was read from.
+        prepare: perturbation that every image went through in training, and goes through in use.
     """
 
     module: Extractor
@@ -60,6 +62,7 @@ class LoadedExtractor:
     heads: Params
     targets: tuple[Target, ...]
     source: Path
+    prepare: str = NO_PERTURBATION.name
 
     def __call__(self, patches: np.ndarray | Array) -> tuple[Array, dict[str, Array]]:
         """Features of images given by their patches.
@@ -139,8 +142,18 @@ def load_extractor(path: str | Path) -> LoadedExtractor:
     directory = find_extractor(Path(path))
     is_extractor = (directory / DESCRIPTION).is_file()
     arrays, facts = load_model(directory, DESCRIPTION if is_extractor else "detector.json")
+    return build_extractor(directory, arrays, facts)
+
+
+def build_extractor(directory: Path, arrays: Tree, facts: dict[str, Any]) -> LoadedExtractor:
+    """The extractor in what `load_model` read of a directory.
+
+    Raises:
+        UserError: damaged or incomplete.
+    """
     try:
         model = encoder_from_json(facts["model"])
+        prepare = parse_perturbation(str(facts.get("prepare", NO_PERTURBATION.name))).name
     except UserError as error:
         raise UserError(f"{directory}: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
@@ -157,4 +170,5 @@ def load_extractor(path: str | Path) -> LoadedExtractor:
         arrays.get("heads", {}),
         targets_from_json(facts["targets"]) if "targets" in facts else (),
         directory,
+        prepare,
     )

@@ -1,5 +1,6 @@
 """Binary stage: tell photographs from generated images, held close to the pretext features."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,20 +12,33 @@ from jax import Array
 
 from data_pipelines.errors import UserError
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
+from data_pipelines.photo_sources import ImageSource
 from data_pipelines.pipeline import central_windows, labelled_batches
 from data_pipelines.splits import split_groups
 from exif_jax import metrics
 from exif_jax.config import BinaryConfig, check_not_negative, check_positive, check_set
+from exif_jax.detection.descriptions import Describer
 from exif_jax.detection.detectors import save_detector
-from exif_jax.detection.features import extract_features
+from exif_jax.detection.features import extract_features, features_of
 from exif_jax.detection.kinds import Binary
 from exif_jax.losses import feature_distance
-from exif_jax.models.extractor import Extractor, apply, extractor_shapes, init_extractor
+from exif_jax.models.extractor import (
+    Extractor,
+    FixedExtractor,
+    apply,
+    extractor_shapes,
+    init_extractor,
+)
 from exif_jax.models.heads import BinaryHead
-from exif_jax.models.patches import normalise, random_patches
 from exif_jax.models.trained import LoadedExtractor, load_extractor
+from exif_jax.stages.descriptions import (
+    network_of,
+    preparation,
+    standardised,
+    training_describer,
+)
 from exif_jax.training.loop import Stage, fit
-from exif_jax.training.mapping import check_divides, data_mesh, example_keys
+from exif_jax.training.mapping import check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
@@ -45,10 +59,9 @@ def make_loss(extractor: Extractor, alpha: float, patches: int) -> LossFn:
     """
 
     def loss_fn(params: Params, frozen: Params, batch: Batch, key: Array) -> tuple[Array, Metrics]:
-        keys = example_keys(key, batch["image"].shape[0])
-        x = normalise(random_patches(keys, batch["image"], batch["size"], patches))
-        features, intermediates = apply(extractor, params["extractor"], x)
-        _, teacher = apply(extractor, frozen, x)
+        network = network_of(extractor, batch, key, patches)
+        features, intermediates = network(params["extractor"])
+        _, teacher = network(frozen)
         logits = apply(BinaryHead(), params["head"], features)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         parts = {
@@ -93,14 +106,24 @@ def _split(
 
 
 def _evaluator(
-    extractor: Extractor, images: Sequence[LabelledImage], threshold: float
+    extractor: Extractor,
+    images: Sequence[LabelledImage],
+    threshold: float,
+    describer: Describer | None,
 ) -> Callable[[Params], dict[str, float]]:
     """Validation on the central window of each image, over its whole grid of patches."""
+    described = None if describer is None else describer.windows(_sources(images))
+
+    def features(params: Params, read: list[LabelledImage]) -> np.ndarray:
+        if described is None:
+            return extract_features(extractor, params, central_windows(images, read))
+        assert isinstance(extractor, FixedExtractor)
+        read += [images[i] for i in described.readable]
+        return features_of(extractor, params, described.rows())
 
     def evaluate(params: Params) -> dict[str, float]:
         read: list[LabelledImage] = []
-        windows = central_windows(images, read)
-        scores = Binary().score(extract_features(extractor, params["extractor"], windows), params)
+        scores = Binary().score(features(params["extractor"], read), params)
         truth = np.array([image.label for image in read])
         right = np.clip(np.where(truth == 1, scores, 1 - scores), 1e-12, 1)
         return {
@@ -114,6 +137,10 @@ def _evaluator(
         }
 
     return evaluate
+
+
+def _sources(images: Sequence[LabelledImage]) -> list[ImageSource]:
+    return [ImageSource.of_file(image.path) for image in images]
 
 
 def _check(config: BinaryConfig) -> None:
@@ -137,7 +164,20 @@ def build(config: BinaryConfig, workdir: Path | None = None) -> Stage:
         UserError: the configuration, the images or the extractor do not fit.
     """
     _check(config)
-    return _build(config, workdir, load_extractor(config.extractor), *_images(config))
+    teacher, describer = _teacher(config, workdir)
+    return _build(config, workdir, teacher, describer, *_images(config))
+
+
+def _teacher(
+    config: BinaryConfig, workdir: Path | None
+) -> tuple[LoadedExtractor, Describer | None]:
+    """The extractor, which gets the run's preparation of images, and what describes these."""
+    loaded = load_extractor(config.extractor)
+    prepare = preparation(config.data.prepare, loaded.prepare)
+    teacher = dataclasses.replace(loaded, prepare=prepare)
+    return teacher, training_describer(
+        teacher.module, config.data, prepare, config.data.images, workdir
+    )
 
 
 def _images(config: BinaryConfig) -> tuple[list[LabelledImage], list[LabelledImage]]:
@@ -149,10 +189,11 @@ def _build(
     config: BinaryConfig,
     workdir: Path | None,
     teacher: LoadedExtractor,
+    describer: Describer | None,
     train: Sequence[LabelledImage],
     validation: Sequence[LabelledImage],
 ) -> Stage:
-    extractor, mesh = teacher.module, data_mesh()
+    extractor, mesh, data = teacher.module, data_mesh(), config.data
     optimizer, ema = make_optimizer(config.optimizer, config.steps), config.optimizer.ema
 
     def export(params: Params, step: int, numbers: dict[str, float]) -> None:
@@ -173,29 +214,33 @@ def _build(
             workdir / "detector",
             "binary",
             config.threshold,
-            LoadedExtractor(extractor, params["extractor"], teacher.model, {}, (), workdir),
+            dataclasses.replace(teacher, params=params["extractor"]),
             {"head": params["head"]},
             facts,
         )
 
+    described = None
+    if describer is not None:
+        described = describer.windows(_sources(train), data.versions, config.seed)
     params = init_params(extractor, jax.random.key(config.seed))
+    # By constants of its own, of both classes: what the teacher has never seen, it would cut off.
+    params = standardised(extractor, params, described)
     return Stage(
         state=initial_state(params, optimizer, ema > 0),
         frozen=teacher.params,
-        step=map_train_step(
-            make_loss(extractor, config.alpha, config.data.patches), optimizer, mesh, ema
-        ),
+        step=map_train_step(make_loss(extractor, config.alpha, data.patches), optimizer, mesh, ema),
         mesh=mesh,
         data=labelled_batches(
             train,
-            config.data.augmentation,
+            data.augmentation,
             config.batch_size,
             config.seed,
-            config.data.threads,
+            data.threads,
             jax.process_index(),
             jax.process_count(),
+            None if described is None else described.draw,
         ),
-        evaluators=[_evaluator(extractor, validation, config.threshold)],
+        evaluators=[_evaluator(extractor, validation, config.threshold, describer)],
         export=export,
         keep_best=True,
     )
@@ -208,6 +253,7 @@ def run(config: BinaryConfig, workdir: Path) -> None:
         UserError: the configuration, the images, the extractor or the workdir do not fit.
     """
     _check(config)
-    teacher, (train, validation) = load_extractor(config.extractor), _images(config)
+    teacher, describer = _teacher(config, workdir)
+    train, validation = _images(config)
     open_run(workdir, config, "binary")
-    fit(_build(config, workdir, teacher, train, validation), config, workdir)
+    fit(_build(config, workdir, teacher, describer, train, validation), config, workdir)

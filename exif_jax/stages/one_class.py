@@ -1,5 +1,6 @@
 """One-class stage: density of the features of photographs, threshold from photos not fitted."""
 
+import dataclasses
 import hashlib
 import logging
 import shutil
@@ -31,6 +32,7 @@ from exif_jax.figures import save as save_figure
 from exif_jax.gmm.selection_plot import selection_curves
 from exif_jax.models.storage import Tree, flatten
 from exif_jax.models.trained import load_extractor
+from exif_jax.stages.descriptions import preparation
 from exif_jax.stages.mixture_candidates import candidate_numbers, candidate_structures
 from exif_jax.stages.photo_features import Chunks, PhotoFeatures, photo_features
 from exif_jax.stages.photo_parts import Parts, divide
@@ -157,6 +159,8 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     """
     candidates = _check(config)
     extractor = load_extractor(config.extractor)
+    prepare = preparation(config.data.prepare, extractor.prepare)
+    extractor = dataclasses.replace(extractor, prepare=prepare)
     photos = open_photos(Path(config.data.photos))
     open_run(workdir, config, "one_class")
     if (workdir / "detector").is_dir():

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -14,11 +13,16 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.files import replacing_file
 from data_pipelines.images import ImageError
+from data_pipelines.perturbations import NO_PERTURBATION, parse_perturbation
+from data_pipelines.photo_sources import ImageSource
 from data_pipelines.skipped import SKIPPED_FILE, SkippedRow, skipped_row, write_skipped
 from exif_jax.config import OneClassConfig
-from exif_jax.detection.features import extract_features, readable
+from exif_jax.detection.descriptions import Describer
+from exif_jax.detection.features import extract_features, features_of, readable
+from exif_jax.models.extractor import FixedExtractor
 from exif_jax.models.storage import flatten
 from exif_jax.models.trained import LoadedExtractor
+from exif_jax.stages.descriptions import descriptions_folder
 
 _log = logging.getLogger(__name__)
 # Estimated bytes of memory for each number of the features, with the copies in float64 of a fit.
@@ -69,7 +73,7 @@ class PhotoFeatures:
 
 
 def photo_features(
-    config: OneClassConfig, extractor: LoadedExtractor, photos: Sequence[Any], workdir: Path
+    config: OneClassConfig, extractor: LoadedExtractor, photos: Sequence[ImageSource], workdir: Path
 ) -> PhotoFeatures:
     """Features of photos; finished parts are kept in workdir/features.
 
@@ -79,6 +83,8 @@ def photo_features(
         UserError: no photo can be read.
     """
     network = hashlib.sha256(b"".join(x.tobytes() for x in flatten(extractor.params).values()))
+    if extractor.prepare != NO_PERTURBATION.name:
+        network.update(extractor.prepare.encode())
     size = config.batch_size * config.checkpoint_every
     folder = workdir / "features"
     folder.mkdir(exist_ok=True)
@@ -86,6 +92,7 @@ def photo_features(
     positions: list[int] = []
     skipped: list[SkippedRow] = []
     starts, columns = [0], 0
+    compute = _computing(config, extractor, photos, workdir)
     with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
         for start in range(0, len(photos), size):
             part = photos[start : start + size]
@@ -96,13 +103,7 @@ def photo_features(
             if path.exists():
                 progress.update(len(part))
             else:
-                errors: dict[int, ImageError] = {}
-                images = readable(_decoders(part, progress), errors)
-                computed = extract_features(
-                    *(extractor.module, extractor.params, images),
-                    *(16 * config.batch_size, config.data.patches),
-                )
-                _save(path, computed, errors)
+                _save(path, *compute(start, start + len(part), progress))
             features, unread = _load(path)
             positions += [start + i for i in range(len(part)) if i not in unread]
             skipped += [skipped_row(part[i].path, *why) for i, why in unread.items()]
@@ -127,7 +128,45 @@ def photo_features(
     return PhotoFeatures(np.array(positions), tuple(parts), np.array(starts), everything)
 
 
-def _decoders(photos: Sequence[Any], progress: tqdm) -> Iterator[Callable[[], np.ndarray]]:
+_Compute = Callable[[int, int, tqdm], tuple[np.ndarray, dict[int, ImageError]]]
+"""First photo, last photo + 1, progress -> features of the readable ones, errors by position."""
+
+
+def _computing(
+    config: OneClassConfig,
+    extractor: LoadedExtractor,
+    photos: Sequence[ImageSource],
+    workdir: Path,
+) -> _Compute:
+    module, params, patches = extractor.module, extractor.params, config.data.patches
+
+    def from_images(
+        start: int, stop: int, progress: tqdm
+    ) -> tuple[np.ndarray, dict[int, ImageError]]:
+        errors: dict[int, ImageError] = {}
+        images = map(prepare.apply, readable(_decoders(photos[start:stop], progress), errors))
+        return extract_features(module, params, images, 16 * config.batch_size, patches), errors
+
+    prepare = parse_perturbation(extractor.prepare)
+    if not isinstance(module, FixedExtractor):
+        return from_images
+    place = descriptions_folder(config.data.descriptions, Path(config.data.photos), workdir)
+    described = Describer(module, place, prepare.name).whole(photos, patches)
+
+    def from_descriptions(
+        start: int, stop: int, progress: tqdm
+    ) -> tuple[np.ndarray, dict[int, ImageError]]:
+        errors = {
+            i - start: described.errors[i] for i in range(start, stop) if i in described.errors
+        }
+        rows = described.rows(i for i in range(start, stop) if i not in described.errors)
+        progress.update(stop - start)
+        return features_of(module, params, rows), errors
+
+    return from_descriptions
+
+
+def _decoders(photos: Sequence[ImageSource], progress: tqdm) -> Iterator[Callable[[], np.ndarray]]:
     for photo in photos:
         progress.update()
         yield photo.read

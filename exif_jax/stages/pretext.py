@@ -7,24 +7,33 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from data_pipelines.errors import UserError
+from data_pipelines.photo_sources import record_images
 from data_pipelines.pipeline import record_batches
 from data_pipelines.records import Records, open_records
 from exif_jax.config import PretextConfig, check_not_negative, check_positive, check_set
+from exif_jax.detection.descriptions import Describer
 from exif_jax.evaluation.evaluators import Context, build_evaluators
 from exif_jax.losses import Rows
 from exif_jax.models.extractor import Extractor, apply, extractor_shapes, init_extractor
 from exif_jax.models.heads import PretextHeads
-from exif_jax.models.patches import normalise, random_patches
 from exif_jax.models.trained import save_extractor
 from exif_jax.objectives import (
+    ImageObjective,
     Objective,
     TagObjective,
     build_objectives,
     head_sizes,
     labels_of,
 )
+from exif_jax.stages.descriptions import (
+    network_of,
+    preparation,
+    standardised,
+    training_describer,
+)
 from exif_jax.training.loop import Stage, fit
-from exif_jax.training.mapping import AXIS, check_divides, data_mesh, example_keys
+from exif_jax.training.mapping import AXIS, check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
@@ -77,9 +86,7 @@ def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: in
     heads = PretextHeads(head_sizes(objectives))
 
     def loss_fn(params: Params, frozen: Params, batch: Batch, key: Array) -> tuple[Array, Metrics]:
-        keys = example_keys(key, batch["image"].shape[0])
-        crops = random_patches(keys, batch["image"], batch["size"], patches)
-        features, _ = apply(extractor, params["extractor"], normalise(crops))
+        features, _ = network_of(extractor, batch, key, patches)(params["extractor"])
         outputs = apply(heads, params["heads"], features)
         parts = objective_losses(outputs, labels_of(objectives, batch), batch["group"], objectives)
         total = sum((o.weight * parts[o.name] for o in objectives), start=jnp.zeros(()))
@@ -123,13 +130,33 @@ def build(config: PretextConfig, workdir: Path | None = None) -> Stage:
     Raises:
         UserError: the configuration or the records do not fit.
     """
-    return _build(config, workdir, *open_data(config))
+    records, objectives = open_data(config)
+    return _build(config, workdir, records, objectives, _describer(config, objectives, workdir))
+
+
+def _describer(
+    config: PretextConfig, objectives: Sequence[Objective], workdir: Path | None
+) -> Describer | None:
+    extractor, data = config.model.build(), config.data
+    describer = training_describer(extractor, data, preparation(data.prepare), data.photos, workdir)
+    for objective in objectives:
+        if describer is not None and isinstance(objective, ImageObjective):
+            raise UserError(
+                f"config.objectives.extra: the labels of {objective.name} come from images, of "
+                "which an encoder with a fixed description sees none in training"
+            )
+    return describer
 
 
 def _build(
-    config: PretextConfig, workdir: Path | None, records: Records, objectives: tuple[Objective, ...]
+    config: PretextConfig,
+    workdir: Path | None,
+    records: Records,
+    objectives: tuple[Objective, ...],
+    describer: Describer | None,
 ) -> Stage:
-    extractor = config.model.build()
+    extractor, data = config.model.build(), config.data
+    prepare = preparation(data.prepare)
     optimizer, ema = make_optimizer(config.optimizer, config.steps), config.optimizer.ema
     mesh = data_mesh()
 
@@ -140,30 +167,36 @@ def _build(
                 params,
                 config.model,
                 tuple(objective.target for objective in objectives),
-                {"kind": "pretext", "step": step, "validation": numbers},
+                {"kind": "pretext", "step": step, "validation": numbers, "prepare": prepare},
             )
 
+    described = None
+    if describer is not None:
+        photos = record_images(records, "train")
+        described = describer.windows(photos, data.versions, config.seed)
     params = init_params(extractor, objectives, jax.random.key(config.seed))
+    params = standardised(extractor, params, described)
     return Stage(
         state=initial_state(params, optimizer, ema > 0),
         frozen={},
-        step=map_train_step(
-            make_loss(extractor, objectives, config.data.patches), optimizer, mesh, ema
-        ),
+        step=map_train_step(make_loss(extractor, objectives, data.patches), optimizer, mesh, ema),
         mesh=mesh,
         data=record_batches(
             records,
             "train",
             config.batch_size,
             config.seed,
-            config.data.threads,
+            data.threads,
             jax.process_index(),
             jax.process_count(),
             labels=records.labels(
                 "train", {o.name: o.encode for o in objectives if isinstance(o, TagObjective)}
             ),
+            describe=None if described is None else described.draw,
         ),
-        evaluators=build_evaluators(config.evaluators, Context(extractor, objectives, records)),
+        evaluators=build_evaluators(
+            config.evaluators, Context(extractor, objectives, records, describer)
+        ),
         export=export,
         keep_best=False,
     )
@@ -177,5 +210,6 @@ def run(config: PretextConfig, workdir: Path) -> None:
     """
     records, objectives = open_data(config)
     make_optimizer(config.optimizer, config.steps)
+    describer = _describer(config, objectives, workdir)
     open_run(workdir, config, "pretext")
-    fit(_build(config, workdir, records, objectives), config, workdir)
+    fit(_build(config, workdir, records, objectives, describer), config, workdir)

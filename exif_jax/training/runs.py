@@ -17,7 +17,7 @@ from data_pipelines.files import read_json, read_json_lines, write_json, write_j
 from exif_jax.config import flat, to_json
 
 # Fields that may change between the parts of one run without changing what it computes.
-_FREE = {"steps", "data.threads", "memory_gib"}
+_FREE = {"steps", "data.threads", "data.descriptions", "memory_gib"}
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from data_pipelines.photo_sources import record_images
 from exif_jax.evaluation.evaluators.context import Context
 from exif_jax.losses import Rows
 from exif_jax.models.extractor import apply
@@ -74,6 +75,9 @@ def heldout_tags(context: Context, argument: str) -> Evaluator:
     from_images = [o for o in objectives if isinstance(o, ImageObjective)]
     labels_PT = records.labels("validation", {o.name: o.encode for o in tags})
     label_images = [jax.jit(o.labels) for o in from_images]
+    described = None
+    if context.describer is not None:  # then nothing is learned from images
+        described = context.describer.windows(record_images(records, "validation"))
 
     def evaluate(params: Params) -> dict[str, float]:
         seen: list[list[float]] = [[] for _ in from_images]
@@ -86,7 +90,10 @@ def heldout_tags(context: Context, argument: str) -> Evaluator:
                     labels.append(float(label(image[None], size)[0]))
                 yield image
 
-        features = context.features(params, images())
+        if described is None:
+            features = context.features(params, images())
+        else:
+            features = context.described_features(params, described.rows())
         outputs = {k: np.asarray(x) for k, x in heads(params["heads"], features).items()}
         rows = {}
         for column, tag in enumerate(tags):

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
+from data_pipelines.photo_sources import ImageSource
 from data_pipelines.pipeline import central_windows
 from exif_jax import metrics
 from exif_jax.evaluation.evaluators.context import Context
@@ -41,13 +42,21 @@ class _Images:
                     f"config.evaluators: {directory} has {len(groups)} independent {what}; "
                     f"linear_probe and knn need {_FOLDS}"
                 )
+        self._described = None
+        if context.describer is not None:
+            sources = [ImageSource.of_file(image.path) for image in self._images]
+            self._described = context.describer.windows(sources)
         self._last: tuple[Params, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
     def __call__(self, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features [n, F], labels [n] and groups [n] of the readable images."""
         if self._last is None or self._last[0] is not params:
             read: list[LabelledImage] = []
-            features = self._context.features(params, central_windows(self._images, read))
+            if self._described is None:
+                features = self._context.features(params, central_windows(self._images, read))
+            else:
+                read = [self._images[i] for i in self._described.readable]
+                features = self._context.described_features(params, self._described.rows())
             labels = np.array([image.label for image in read])
             groups = np.unique([image.group for image in read], return_inverse=True)[1]
             self._last = (params, (features, labels, groups))

@@ -12,8 +12,8 @@ from data_pipelines.prepare.isolation import GuardedReader
 from data_pipelines.prepare.options import REASONS, Options
 from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo
 from data_pipelines.prepare.run import prepare
-from data_pipelines.prepare.sources import Item
 from data_pipelines.records import open_records
+from data_pipelines.sources import Item
 from tests.fuzzing.bombs import BOMBS
 from tests.fuzzing.files import EXPECTED, KINDS, hostile_files
 from tests.fuzzing.memory import MemoryWatch

@@ -13,8 +13,8 @@ from PIL import Image
 from data_pipelines.prepare.isolation import GuardedReader
 from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo
-from data_pipelines.prepare.sources import Item
 from data_pipelines.prepare.worker import read_one
+from data_pipelines.sources import Item
 
 MakePhoto = Callable[..., Path]
 ANSWER_READY = "import sys, time; sys.stdin.readline(); print('ready', flush=True); "

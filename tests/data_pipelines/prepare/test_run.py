@@ -179,11 +179,11 @@ def test_other_output_is_never_overwritten(photos: Path, tmp_path: Path) -> None
 
 def test_no_photos_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match=r"no photos found in .*photos"):
+    with pytest.raises(UserError, match=r"no images found in .*photos"):
         prepare([tmp_path / "photos"], tmp_path / "out")
     with pytest.raises(UserError, match="no such file"):
         prepare([tmp_path / "absent"], tmp_path / "out")
-    with pytest.raises(UserError, match="no photos given"):
+    with pytest.raises(UserError, match="no images given"):
         prepare([], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

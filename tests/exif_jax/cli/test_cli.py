@@ -123,9 +123,9 @@ def test_prepare_says_why_there_is_nothing_to_prepare(capsys, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     out = tmp_path / "out"
-    assert "no photos found" in run(capsys, "prepare", photos, "--out", out)[2]
+    assert "no images found" in run(capsys, "prepare", photos, "--out", out)[2]
     (photos / "text.txt").write_text("no image's name")
-    assert "no photos found" in run(capsys, "prepare", photos, "--out", out)[2]
+    assert "no images found" in run(capsys, "prepare", photos, "--out", out)[2]
     Image.new("RGB", (300, 300)).save(photos / "no_exif.jpg")
     Image.new("RGB", (60, 60)).save(photos / "small.jpg")
     status, _, err = run(capsys, "prepare", photos, "--out", out)
@@ -165,10 +165,14 @@ def test_detect_prints_a_verdict_an_image(capsys, photos, detector):
     status, out, _ = run(capsys, "detect", photos, "--detector", detector)
     names = [str(path) for path in sorted(photos.iterdir())]
     lines = out.splitlines()
-    assert status == 0 and lines[0].split() == ["verdict", "score", "file"]
+    assert status == 0 and lines[0].split() == ["verdict", "score", "metadata", "file"]
     assert lines[1] == "(generated if score > 0.5000)"
-    assert [line.split() for line in lines[2:-1]] == [["generated", "0.9999", n] for n in names]
-    assert lines[-1] == "3 images: 0 photo, 3 generated"
+    # What EXIF says stands beside the verdict and is not heard by it.
+    assert [line.split() for line in lines[2:-2]] == [
+        ["generated", "0.9999", "photo", name] for name in names
+    ]
+    assert lines[-2] == "3 images: 0 photo, 3 generated"
+    assert lines[-1].startswith("metadata: ")
 
 
 def test_detect_goes_on_after_a_bad_file(capsys, photos, detector, tmp_path):
@@ -177,7 +181,7 @@ def test_detect_goes_on_after_a_bad_file(capsys, photos, detector, tmp_path):
     status, out, err = run(capsys, "detect", photos, absent, "--detector", detector)
     assert status == 1 and "2 of 5 images could not be read" in err
     assert [line.split()[0] for line in out.splitlines()[2:]] == [
-        *("generated", "generated", "generated", "error", "error", "5")
+        *("generated", "generated", "generated", "error", "error", "5", "metadata:")
     ]
     assert f"{absent}: No such file" in out
     status, out, _ = run(capsys, "detect", photos, absent, "--detector", detector, "--json")
@@ -207,9 +211,9 @@ def test_detect_tells_how_the_threshold_was_set_and_ranks_among_held_out_photos(
     detector = one_class(tmp_path / "run", tiny_extractor, facts, calibration=calibration)
     (photos / "z_broken.png").write_text("no image")
     status, out, err = run(capsys, "detect", photos, "--detector", detector)
-    heading, how, *lines, count, explanation = out.splitlines()
+    heading, how, *lines, count, explanation, _ = out.splitlines()
     assert status == 1 and err.startswith(f"warning: {rule.warning}\n")
-    assert heading.split() == ["verdict", "score", "p-value", "file"]
+    assert heading.split() == ["verdict", "score", "p-value", "metadata", "file"]
     assert how == f"(generated if score > 2.5000; {rule.summary})"
     assert [line.split()[2] for line in lines[:3]] == ["1.0", "1.0", "1.0"]
     # Columns stay aligned, in lines of errors too.

@@ -133,7 +133,8 @@ def test_only_scores_strictly_above_the_threshold_are_generated(directory, photo
     detector = load_detector(directory)
     (score,) = detector.score([np.asarray(Image.open(photo))]).tolist()
     at = dataclasses.replace(detector, threshold=score)
-    assert at.detect([photo]) == [Detection(str(photo), "photo", score, score)]
+    (found,) = at.detect([photo])
+    assert found == Detection(str(photo), "photo", score, score, evidence=found.evidence)
     just_below = dataclasses.replace(detector, threshold=float(np.nextafter(score, -np.inf)))
     assert just_below.detect([photo])[0].verdict == "generated"
 
@@ -251,13 +252,16 @@ def test_images_of_every_kind_get_a_verdict(directory, images, tmp_path):
 
 def test_json_has_an_error_or_a_p_value_only_where_there_is_one():
     good = Detection("a.jpg", "photo", 0.25, 0.5).to_json()
-    assert good == {"path": "a.jpg", "verdict": "photo", "score": 0.25, "threshold": 0.5}
+    assert good == {
+        **{"path": "a.jpg", "verdict": "photo", "score": 0.25, "threshold": 0.5},
+        **{"reasons": [], "evidence": []},
+    }
     ranked = Detection("a.jpg", "photo", 0.25, 0.5, p_value=0.75).to_json()
     assert ranked == good | {"p_value": 0.75}
     bad = Detection("b.jpg", None, None, 0.5, "no image").to_json()
     assert json.loads(json.dumps(bad)) == {
         **{"path": "b.jpg", "verdict": None, "score": None},
-        **{"threshold": 0.5, "error": "no image"},
+        **{"threshold": 0.5, "error": "no image", "reasons": [], "evidence": []},
     }
 
 
@@ -299,6 +303,7 @@ def edit_arrays(directory, change):
     arrays = load_file(path)
     change(arrays)
     save_file(arrays, path)
+    edit_json(directory, sha256=None)
 
 
 def last_array(arrays):
@@ -309,6 +314,13 @@ def last_array(arrays):
 def cut(directory, size):
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
+
+
+def flip_bit(directory):
+    path = directory / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
 
 
 DAMAGES = {
@@ -328,6 +340,12 @@ DAMAGES = {
     "no model": (lambda d: edit_json(d, model=None), "description of its model is damaged"),
     "other model": (lambda d: edit_json(d, model={"stage_depths": [1], "x": 1}), "damaged.*'x'"),
     "zero bytes": (lambda d: cut(d, 0), "damaged"),
+    "flipped bit": (flip_bit, "SHA-256 is not the one"),
+    "other verdicts": (
+        lambda d: edit_json(d, verdicts={"photo_below": 0.5}),
+        "detector.json: verdicts: generated_above is missing",
+    ),
+    "other score": (lambda d: edit_json(d, score_of="moon"), "score_of is 'moon'"),
     "cut header": (lambda d: cut(d, 100), "damaged"),
     "cut arrays": (lambda d: cut(d, -100), "damaged"),
     "absent array": (

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import IO, Final
 
 from data_pipelines.images import ImageError, is_image
-from data_pipelines.prepare.items import Item
+from data_pipelines.items import Item
 from data_pipelines.storage import cannot_read, describe, open_file, suffix_of, valid_text
 
 _COMPRESSED: Final = (

@@ -11,9 +11,9 @@ import pytest
 from etils.epath import backend
 from fsspec.implementations.local import LocalFileSystem
 
-from data_pipelines.prepare.items import Item
-from data_pipelines.prepare.sources import find_items, read_item
-from tests.data_pipelines.prepare.found import LIMIT, contents, names, reason, refusal, write
+from data_pipelines.items import Item
+from data_pipelines.sources import find_items, is_source, read_item
+from tests.data_pipelines.found import LIMIT, contents, names, reason, refusal, write
 
 registry = importlib.import_module("fsspec.registry")  # fsspec.registry itself is a table in it
 
@@ -174,7 +174,7 @@ def test_list_with_a_name_that_is_no_text(tmp_path):
         (b"x*.jpg", "line 1: {folder}/x*.jpg: no file matches this pattern"),
         (b"gone.zip", "line 1: {folder}/gone.zip: no such file"),
         (b"a\0b", "not a text file"),
-        (b"# nothing", "no photos found in {folder}/list.txt"),
+        (b"# nothing", "no images found in {folder}/list.txt"),
     ],
 )
 def test_wrong_list(tmp_path, text, words):
@@ -183,11 +183,11 @@ def test_wrong_list(tmp_path, text, words):
 
 
 def test_refusals(tmp_path):
-    assert "no photos given" in refusal()
+    assert "no images given" in refusal()
     assert f"{tmp_path}/gone: no such file or directory" in refusal(tmp_path / "gone")
     assert f"{tmp_path}/gone.txt: no such file" in refusal(tmp_path / "gone.txt")
     write(tmp_path / "notes.md")
-    assert f"no photos found in {tmp_path}: no file with an image's extension (" in refusal(
+    assert f"no images found in {tmp_path}: no file with an image's extension (" in refusal(
         tmp_path
     )
     assert "and 2 more: no file" in refusal(*[tmp_path] * 7)
@@ -312,8 +312,15 @@ def test_remote_storage_whose_library_is_missing(monkeypatch):
 
 def test_import_is_light():
     code = (
-        "import sys, data_pipelines.prepare.sources as s; "
+        "import sys, data_pipelines.sources as s; "
         "print(*{'jax', 'tensorflow_datasets', 'fsspec', 'tensorflow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_only_a_missing_file_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    for name in (".", "a.jpg", "*.jpg", "absent.txt", "absent.zip", "absent.tar.gz"):
+        assert is_source(f"{tmp_path}/{name}")
+    assert not is_source(f"{tmp_path}/absent.jpg") and not is_source(f"{tmp_path}/absent")

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
-from data_pipelines.prepare.items import Item
-from data_pipelines.prepare.sources import find_items, read_item
-from tests.data_pipelines.prepare.found import LIMIT, contents, names, reason, refusal, write
+from data_pipelines.items import Item
+from data_pipelines.sources import find_items, read_item
+from tests.data_pipelines.found import LIMIT, contents, names, reason, refusal, write
 
 
 def make_tar(path: Path, members: dict[str, bytes], **kwargs) -> Path:
@@ -277,8 +277,8 @@ def test_tar_with_a_member_cut_short(tmp_path):
 
 
 def test_empty_archives_have_no_photos(tmp_path):
-    assert "no photos found" in refusal(make_tar(tmp_path / "t.tar", {}))
-    assert "no photos found" in refusal(make_zip(tmp_path / "z.zip", {}))
+    assert "no images found" in refusal(make_tar(tmp_path / "t.tar", {}))
+    assert "no images found" in refusal(make_zip(tmp_path / "z.zip", {}))
 
 
 MEMBERS = {f"{i}.jpg": bytes([i]) * (300 * i + 1) + b"end" for i in range(4)}

@@ -6,8 +6,8 @@ import pytest
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
-from data_pipelines.prepare.items import Item
-from data_pipelines.prepare.sources import find_items, read_item
+from data_pipelines.items import Item
+from data_pipelines.sources import find_items, read_item
 
 LIMIT = 10**6
 

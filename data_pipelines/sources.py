@@ -18,10 +18,10 @@ from etils import epath
 from tqdm import tqdm
 
 from data_pipelines import storage
+from data_pipelines.archives import is_archive, list_archive, read_member
 from data_pipelines.errors import UserError
 from data_pipelines.images import EXTENSIONS, ImageError, check_size, is_image, read_bytes
-from data_pipelines.prepare.archives import is_archive, list_archive, read_member
-from data_pipelines.prepare.items import Item
+from data_pipelines.items import Item
 from data_pipelines.storage import (
     expand_user,
     is_link,
@@ -57,7 +57,7 @@ def find_items(
         UserError: a source does not exist, cannot be read or is damaged, or there is no image.
     """
     if not sources:
-        raise UserError("no photos given; name a directory, file, pattern, list or archive")
+        raise UserError("no images given; name a directory, file, pattern, list or archive")
     with tqdm(desc="listing files", unit="file", disable=None, leave=False) as progress:
         paths = [_absolute(os.fspath(source)) for source in sources]
         given = [entry for path in paths for entry in _expand(path, extensions)]
@@ -76,10 +76,17 @@ def find_items(
         names = [str(source) for source in sources]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         raise UserError(
-            f"no photos found in {', '.join(names[:5])}{more}: no file with an image's extension "
+            f"no images found in {', '.join(names[:5])}{more}: no file with an image's extension "
             f"({' '.join(sorted(extensions))}); check the path"
         )
     return _with_unique_names(items)
+
+
+def is_source(source: str) -> bool:
+    """Whether `find_items` can look into a source; if not, it is the name of a missing file."""
+    path = _absolute(source)
+    is_file = not _MAGIC.search(path) and not is_archive(path) and suffix_of(path) not in _LISTS
+    return not is_file or storage.exists(path)
 
 
 def read_item(item: Item, *, max_bytes: int) -> bytes:

@@ -1,0 +1,91 @@
+"""Results on disk: one JSON object a line, appended as images are judged, and the table of them."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, replacing_file, write_json
+from exif_jax.detection.judging import Detection
+
+RESULTS: Final = "results.jsonl"
+_SETTINGS: Final = "settings.json"
+_COLUMNS: Final = ("path", "verdict", "score", "threshold", "p_value", "probability")
+Row = dict[str, Any]
+
+
+class Results:
+    """The results in a folder, which the same command continues.
+
+    Attributes:
+        done: paths that were judged, also those that could not be read.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Opens a folder, new or of an earlier part of the same command.
+
+        Args:
+            folder: that exists.
+            settings: what decides the results, JSON-serialisable.
+
+        Raises:
+            UserError: the results there were made with other settings.
+        """
+        self.path = folder / RESULTS
+        known = folder / _SETTINGS
+        if known.exists():
+            before = read_json(known)
+            before = before if isinstance(before, dict) else {}
+            names = sorted(before.keys() | settings.keys())
+            other = [name for name in names if before.get(name) != settings.get(name)]
+            if other:
+                raise UserError(
+                    f"{folder}: holds results of another command (other: {', '.join(other)}); "
+                    "give another --out, or remove it"
+                )
+        else:
+            write_json(known, settings)
+        self._cut_torn_line()
+        self.done = {row["path"] for row in self.rows()}
+
+    def _cut_torn_line(self) -> None:
+        """Removes a last line that a crash left without its end."""
+        if not self.path.exists():
+            return
+        with self.path.open("r+b") as file:
+            whole = 0
+            for line in file:
+                whole += len(line) if line.endswith(b"\n") else 0
+            file.truncate(whole)
+
+    def add(self, detection: Detection) -> None:
+        """Appends a result; the line is there as a whole or not at all."""
+        line = json.dumps(detection.to_json()) + "\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+        self.done.add(detection.path)
+
+    def rows(self) -> Iterator[Row]:
+        """The results, one at a time."""
+        if self.path.exists():
+            with self.path.open() as file:
+                for line in file:
+                    yield json.loads(line)
+
+    def write_csv(self, path: Path) -> None:
+        """Writes them as a table, atomically; reasons and evidence are texts joined by " | "."""
+        with replacing_file(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([*_COLUMNS, "reasons", "evidence", "error"])
+            for row in self.rows():
+                evidence = (f"{item['says']}: {item['text']}" for item in row["evidence"])
+                writer.writerow(
+                    [row.get(name) for name in _COLUMNS]
+                    + [" | ".join(row["reasons"]), " | ".join(evidence), row.get("error")]
+                )
