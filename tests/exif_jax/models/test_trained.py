@@ -25,6 +25,7 @@ def edit_arrays(directory, change):
     arrays = load_file(directory / ARRAYS)
     change(arrays)
     save_file(arrays, directory / ARRAYS)
+    edit_facts(directory, lambda facts: facts.pop("sha256", None))  # as old ones, without a hash
 
 
 def edit_facts(directory, change):
