@@ -71,8 +71,11 @@ class FixedExtractor(Extractor):
         """Descriptions [B, S] of tokens [B, N, T]; the mask [B, N] is False for padding."""
         raise NotImplementedError
 
-    def learn(self, description_BS: Array) -> tuple[Array, Intermediates]:
-        """Features [B, F] of descriptions, and every learned intermediate [B, ...] by name."""
+    def learn(self, description_BS: Array, train: bool = False) -> tuple[Array, Intermediates]:
+        """Features [B, F] of descriptions, and every learned intermediate [B, ...] by name.
+
+        Where `train` changes anything, as dropout does, it has the random key "dropout".
+        """
         raise NotImplementedError
 
     def standardise(self, params: Params, descriptions: np.ndarray) -> Params:
@@ -89,9 +92,11 @@ class FixedExtractor(Extractor):
         return self.learn(self.pool(tokens.reshape(*x_BNHWC.shape[:2], -1)))
 
 
-def apply(module: nn.Module, params: Params, *inputs: Any, method: str | None = None) -> Any:
+def apply(
+    module: nn.Module, params: Params, *inputs: Any, method: str | None = None, **options: Any
+) -> Any:
     """The module's output for parameters without Flax's outer "params" level."""
-    return module.apply({"params": params}, *inputs, method=method)
+    return module.apply({"params": params}, *inputs, method=method, **options)
 
 
 def init_extractor(extractor: Extractor, key: Array) -> Params:

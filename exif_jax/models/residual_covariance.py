@@ -17,11 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from scipy.linalg import eigh
 
 from data_pipelines.errors import UserError
 from exif_jax.config import ResidualCovarianceEncoder, check_choice
 from exif_jax.models.extractor import FixedExtractor, Intermediates, Params
 from exif_jax.models.patches import STD
+from exif_jax.models.perceptron import Perceptron
 from exif_jax.models.srm import srm_kernels
 
 # Of residual variance in units of the pixels' range; rounding to 8 bits alone gives 1.3e-6.
@@ -29,6 +31,8 @@ REGULARISATION = 1e-7
 # Correlation of neighbouring pixels in the image model that orders the filters.
 _NEIGHBOURS = 0.95
 _OUTLIER = 4.0  # deviations
+# Power of a principal component's variance by which it is divided: between all and none (1/2, 0).
+_WHITENING = 0.25
 # By scale: side of the squares over which magnitudes are averaged, step between energies.
 _SQUARES = {1: 3, 2: 4}
 _STEPS = {1: 3, 2: 1}
@@ -77,15 +81,15 @@ def residual_maps(x_MHWC: Array) -> Array:
 
     C = 57: the filters of `residual_basis` on each opponent colour plane, without padding.
     """
-    colours = jnp.asarray(OPPONENT * np.array(STD), x_MHWC.dtype)
-    kernel = jnp.asarray(np.tile(residual_basis(), 3), x_MHWC.dtype)[:, :, None]
+    colours = OPPONENT * np.array(STD)
+    # Of all planes at once: three times the products of a grouped convolution, yet faster on CPU.
+    kernel = np.einsum("hwf,dc->hwcdf", residual_basis(), colours).reshape(5, 5, 3, -1)
     return lax.conv_general_dilated(
-        jnp.einsum("mhwc,dc->mhwd", x_MHWC, colours, precision="highest"),
-        kernel,
+        x_MHWC,
+        jnp.asarray(kernel, x_MHWC.dtype),
         window_strides=(1, 1),
         padding="VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=3,
         precision="highest",
     )
 
@@ -267,12 +271,16 @@ class ResidualCovarianceExtractor(FixedExtractor):
     Attributes:
         features: F, length of the feature.
         hidden: units of each hidden layer; none: the feature is linear in the description.
+        dropout: share of the inputs of every layer that training leaves out.
+        components: principal components of descriptions that the layers see; 0: descriptions.
         statistics: of the residuals, names in `STATISTICS`.
         scales: factors by which patches are reduced, one after the other.
     """
 
     features: int = 64
     hidden: Sequence[int] = ()
+    dropout: float = 0.0
+    components: int = 0
     statistics: Sequence[str] = ("magnitude", "energy")
     scales: Sequence[int] = (1, 2)
 
@@ -294,30 +302,62 @@ class ResidualCovarianceExtractor(FixedExtractor):
         return describe(mean, self.statistics, self.scales)
 
     @nn.compact
-    def learn(self, description_BS: Array) -> tuple[Array, Intermediates]:
+    def learn(self, description_BS: Array, train: bool = False) -> tuple[Array, Intermediates]:
         """Features [B, F], and the hidden layers as hidden1, ...; the feature is among them.
 
         Descriptions are centred and scaled by constants that `standardise` sets and no optimizer
-        moves, and cut off at `_OUTLIER` deviations.
+        moves, and cut off at `_OUTLIER` deviations; then projected by such a constant, if asked.
         """
         size = (description_BS.shape[-1],)
         centre = lax.stop_gradient(self.param("centre", nn.initializers.zeros, size))
         scale = lax.stop_gradient(self.param("scale", nn.initializers.ones, size))
         x = jnp.clip((description_BS - centre[None]) * scale[None], -_OUTLIER, _OUTLIER)
-        intermediates = {}
-        for layer, units in enumerate(self.hidden, start=1):
-            x = nn.gelu(nn.Dense(units, name=f"hidden{layer}")(x))
-            intermediates[f"hidden{layer}"] = x
-        x = nn.Dense(self.features, name="feature")(x)
-        return x, intermediates | {"feature": x}
+        if self.components:
+            basis = self.param("basis", nn.initializers.lecun_normal(), (*size, self.components))
+            x = x @ lax.stop_gradient(basis)
+        return Perceptron(self.features, self.hidden, self.dropout, name="layers")(x, train)
 
     def standardise(self, params: Params, descriptions: np.ndarray) -> Params:
-        """Parameters that centre and scale like these descriptions [n, S], the others as given."""
+        """Parameters that centre, scale and project like these descriptions [n, S].
+
+        The others as given.
+
+        Raises:
+            UserError: there are no more descriptions than components.
+        """
+        centre = descriptions.mean(axis=0, dtype=np.float64)
         deviation = descriptions.std(axis=0, dtype=np.float64)
-        return params | {
-            "centre": descriptions.mean(axis=0, dtype=np.float64).astype(np.float32),
-            "scale": (1 / np.where(deviation > 1e-6, deviation, 1)).astype(np.float32),
-        }
+        scale = 1 / np.where(deviation > 1e-6, deviation, 1)
+        params = params | {"centre": centre.astype(np.float32), "scale": scale.astype(np.float32)}
+        if self.components:
+            x = np.clip((descriptions - params["centre"]) * params["scale"], -_OUTLIER, _OUTLIER)
+            params |= {"basis": _principal_basis(x, self.components)}
+        return params
+
+
+def _principal_basis(x: np.ndarray, components: int) -> np.ndarray:
+    """float32 [S, components] of rows x [n, S]: principal directions, largest variance first.
+
+    Divided by the power `_WHITENING` of their variances, and all together so that a row has on
+    average a mean square of 1.
+    """
+    most = min(len(x) - 1, x.shape[1])
+    if components > most:
+        raise UserError(
+            f"config.model.components = {components}: {len(x)} descriptions allow at most {most}"
+        )
+    # The smaller of the two products has the same eigenvalues, save zeros.
+    wide = len(x) < x.shape[1]
+    product = (x @ x.T if wide else x.T @ x) / len(x)
+    size = len(product)
+    values, vectors = eigh(product, subset_by_index=(size - components, size - 1))
+    values, vectors = np.maximum(values[::-1], 1e-9 * values[-1]), vectors[:, ::-1]
+    directions = x.T @ vectors / np.sqrt(values * len(x)) if wide else vectors
+    directions = directions * np.sign(
+        directions[np.abs(directions).argmax(axis=0), range(components)]
+    )
+    weights = values**-_WHITENING
+    return (directions * weights / np.sqrt((values * weights**2).mean())).astype(np.float32)
 
 
 def build(config: ResidualCovarianceEncoder) -> ResidualCovarianceExtractor:
@@ -329,10 +369,19 @@ def build(config: ResidualCovarianceEncoder) -> ResidualCovarianceExtractor:
     for name, sizes in (("features", (config.features,)), ("hidden", config.hidden)):
         if any(size < 1 for size in sizes):
             raise UserError(f"config.model.{name} = {getattr(config, name)}: 1 unit or more")
+    if config.components < 0:
+        raise UserError(f"config.model.components = {config.components} must not be less than 0")
+    if not 0 <= config.dropout < 1:
+        raise UserError(f"config.model.dropout = {config.dropout} must lie in [0, 1)")
     for name in config.statistics or ("",):
         check_choice("model.statistics", name, tuple(STATISTICS))
     for scale in config.scales or (0,):
         check_choice("model.scales", str(scale), ("1", "2"))
     return ResidualCovarianceExtractor(
-        config.features, tuple(config.hidden), tuple(config.statistics), tuple(config.scales)
+        config.features,
+        tuple(config.hidden),
+        config.dropout,
+        config.components,
+        tuple(config.statistics),
+        tuple(config.scales),
     )

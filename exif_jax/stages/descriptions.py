@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
+import jax
 from jax import Array
 
 from data_pipelines.errors import UserError
@@ -94,11 +96,21 @@ def network_of(
 ) -> Callable[[Params], tuple[Array, Intermediates]]:
     """Parameters -> features and intermediates of one batch.
 
-    Of random patches of its images, the same for all parameters; or of their descriptions, if the
-    batch has these instead.
+    Of random patches of its images, or of their descriptions, if the batch has these instead. What
+    is drawn, patches or what dropout leaves out, is the same for all parameters.
     """
     if "description" in batch:
-        return lambda params: apply(extractor, params, batch["description"], method="learn")
+        keys = example_keys(key, batch["description"].shape[0])
+
+        def learn(params: Params) -> tuple[Array, Intermediates]:
+            def of_one(row_S: Array, key: Array) -> tuple[Array, Intermediates]:
+                options: Any = {"train": True, "rngs": {"dropout": key}}
+                result = apply(extractor, params, row_S[None], method="learn", **options)
+                return cast(tuple[Array, Intermediates], jax.tree.map(lambda x: x[0], result))
+
+            return jax.vmap(of_one)(batch["description"], keys)
+
+        return learn
     keys = example_keys(key, batch["image"].shape[0])
     x = normalise(random_patches(keys, batch["image"], batch["size"], patches))
     return lambda params: apply(extractor, params, x)

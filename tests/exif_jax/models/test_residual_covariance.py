@@ -220,14 +220,48 @@ def test_standardising_constants_are_set_and_do_not_move(extractor, params):
     gradient = jax.grad(total)(standard)
     assert not np.asarray(gradient["centre"]).any()
     assert not np.asarray(gradient["scale"]).any()
-    assert np.asarray(gradient["feature"]["kernel"]).any()
+    assert np.asarray(gradient["layers"]["feature"]["kernel"]).any()
+
+
+@pytest.mark.parametrize("rows", [60, 400])  # less and more than numbers of a description
+def test_layers_see_half_whitened_principal_components(rows):
+    extractor = ResidualCovarianceEncoder(features=2, components=9, statistics=("energy",)).build()
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 12)) @ rng.normal(size=(12, 300)) + rng.normal(size=300)
+    fitted = extractor.standardise({}, x.astype(np.float32))
+    standard = np.clip((x - x.mean(axis=0)) / x.std(axis=0), -4, 4)
+    values = np.linalg.eigvalsh(standard.T @ standard / rows)[::-1][:9]
+    projected = standard @ fitted["basis"]
+    second = projected.T @ projected / rows
+    np.testing.assert_allclose(np.trace(second), 9, rtol=1e-4)
+    wanted = np.sqrt(values) / np.sqrt(values).sum() * 9
+    np.testing.assert_allclose(second, np.diag(wanted), atol=1e-3)
+    with pytest.raises(UserError, match=r"components = 9: 9 descriptions allow at most 8"):
+        extractor.standardise({}, x[:9].astype(np.float32))
+
+
+def test_dropout_is_of_training_alone(extractor):
+    dropping = ResidualCovarianceEncoder(features=6, hidden=(5,), dropout=0.5).build()
+    params = init_extractor(dropping, jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(2, 4 * BLOCK)).astype(np.float32)
+    still = apply(dropping, params, x, method="learn")[0]
+    np.testing.assert_array_equal(still, apply(extractor, params, x, method="learn")[0])
+    first, second = (
+        apply(dropping, params, x, method="learn", train=True, rngs={"dropout": jax.random.key(n)})
+        for n in (0, 1)
+    )
+    assert np.abs(first[0] - second[0]).max() > 1e-3
 
 
 def test_stored_configuration_builds_it_again():
-    config = ResidualCovarianceEncoder(9, (4, 3), ("residual",), (2,))
+    config = ResidualCovarianceEncoder(9, (4, 3), 0.5, 7, ("residual",), (2,))
     assert encoder_from_json(to_json(config)) == config
     with pytest.raises(UserError, match=r"config.model.hidden = \(0,\)"):
         ResidualCovarianceEncoder(hidden=(0,)).build()
+    with pytest.raises(UserError, match=r"config.model.dropout = 1 must"):
+        ResidualCovarianceEncoder(dropout=1).build()
+    with pytest.raises(UserError, match=r"config.model.components = -1"):
+        ResidualCovarianceEncoder(components=-1).build()
     with pytest.raises(UserError, match=r"config\.model\.statistics = 'mean' is not known"):
         ResidualCovarianceEncoder(statistics=("mean",)).build()
     with pytest.raises(UserError, match=r"config\.model\.scales = '3' is not known"):

@@ -49,7 +49,7 @@ def pretext_config(records, kept, **fields):
     return PretextConfig(
         batch_size=8,
         log_every=1,
-        model=ResidualCovarianceEncoder(features=6, hidden=(5,)),
+        model=ResidualCovarianceEncoder(features=6, hidden=(5,), dropout=0.25),
         data=RecordsConfig(
             str(records), threads=2, versions=2, prepare=PREPARE, descriptions=str(kept)
         ),
