@@ -207,8 +207,17 @@ def test_the_distance_is_between_intermediates_of_the_same_descriptions(
     _, numbers = stage.step(state, frozen, stage.put(batch), key)
     teacher = load_extractor(pretext_run)
     module, x = teacher.module, batch["description"]
-    ours = module.apply({"params": params["extractor"]}, x, method="learn")[1]
-    theirs = module.apply({"params": teacher.params}, x, method="learn")[1]
+    first_step = jax.random.fold_in(key, 0)
+    drawn = jax.vmap(lambda i: jax.random.fold_in(first_step, i))(jnp.arange(8))
+
+    def layers(params):
+        def of_one(row, key):
+            rngs = {"dropout": key}
+            return module.apply({"params": params}, row[None], True, rngs=rngs, method="learn")[1]
+
+        return jax.vmap(of_one)(x, drawn)
+
+    ours, theirs = layers(params["extractor"]), layers(teacher.params)
     assert set(ours) == {"hidden1", "feature"}
     distance = sum(float(jnp.mean(jnp.square(ours[name] - theirs[name]))) for name in ours)
     assert float(numbers["distance"]) == pytest.approx(distance, rel=1e-4) and distance > 0
