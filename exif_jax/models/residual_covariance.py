@@ -30,7 +30,7 @@ from exif_jax.models.srm import srm_kernels
 REGULARISATION = 1e-7
 # Correlation of neighbouring pixels in the image model that orders the filters.
 _NEIGHBOURS = 0.95
-_OUTLIER = 4.0  # deviations
+OUTLIER = 4.0  # deviations at which standardised descriptions are cut off
 # Power of a principal component's variance by which it is divided: between all and none (1/2, 0).
 _WHITENING = 0.25
 # By scale: side of the squares over which magnitudes are averaged, step between energies.
@@ -306,12 +306,12 @@ class ResidualCovarianceExtractor(FixedExtractor):
         """Features [B, F], and the hidden layers as hidden1, ...; the feature is among them.
 
         Descriptions are centred and scaled by constants that `standardise` sets and no optimizer
-        moves, and cut off at `_OUTLIER` deviations; then projected by such a constant, if asked.
+        moves, and cut off at `OUTLIER` deviations; then projected by such a constant, if asked.
         """
         size = (description_BS.shape[-1],)
         centre = lax.stop_gradient(self.param("centre", nn.initializers.zeros, size))
         scale = lax.stop_gradient(self.param("scale", nn.initializers.ones, size))
-        x = jnp.clip((description_BS - centre[None]) * scale[None], -_OUTLIER, _OUTLIER)
+        x = jnp.clip((description_BS - centre[None]) * scale[None], -OUTLIER, OUTLIER)
         if self.components:
             basis = self.param("basis", nn.initializers.lecun_normal(), (*size, self.components))
             x = x @ lax.stop_gradient(basis)
@@ -330,7 +330,7 @@ class ResidualCovarianceExtractor(FixedExtractor):
         scale = 1 / np.where(deviation > 1e-6, deviation, 1)
         params = params | {"centre": centre.astype(np.float32), "scale": scale.astype(np.float32)}
         if self.components:
-            x = np.clip((descriptions - params["centre"]) * params["scale"], -_OUTLIER, _OUTLIER)
+            x = np.clip((descriptions - params["centre"]) * params["scale"], -OUTLIER, OUTLIER)
             params |= {"basis": _principal_basis(x, self.components)}
         return params
 
