@@ -15,14 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import table
 from held_out import Fold
 from photos import Item, log, make_items, start
 from scipy.special import expit
-from unseen import AUGMENTED, CONDITIONS, PREPARE, SEEDS, Data, Prepared, Trained, cross_validate
+from unseen import AUGMENTED, CONDITIONS, PREPARE, SEEDS, Prepared, Trained, cross_validate
 from unseen import describe as describe_windows
-from unseen_models import DIRECTIONS, DROPOUT, FEATURES, GAUSSIANS, HIDDEN, Tail
+from unseen_models import (
+    ALPHA,
+    DIRECTIONS,
+    DROPOUT,
+    FEATURES,
+    GAUSSIANS,
+    HIDDEN,
+    Tail,
+    fit_directions,
+    fit_mixture,
+    train_binary,
+)
 from unseen_models import features as features_of
+from unseen_report import render
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_text
@@ -31,7 +42,6 @@ from exif_jax.detection.calibration import fit_calibration, group_threshold, rat
 from exif_jax.detection.detectors import save_detector
 from exif_jax.detection.shipped import FOLDER
 from exif_jax.models.trained import LoadedExtractor
-from unseen_models import fit_directions, fit_mixture, train_binary
 
 PHOTOS_CALLED_GENERATED = 0.01  # promised for a camera that nobody has seen
 GENERATED_CALLED_PHOTO = 0.10  # for a generator; thirty of them can promise no less than 1 in 31
@@ -171,139 +181,44 @@ def _save(
     save_detector(folder, kind, verdicts["generated_above"], extractor, arrays, facts)
 
 
-def _percent(rate: dict[str, float]) -> str:
-    return f"{rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
-
-
 def card(kind: str, folder: Path, data: Path, items: Sequence[Item], results: Any) -> str:
     """The model card, in Markdown."""
     facts = json.loads((folder / "detector.json").read_text())
-    name, verdicts, trained = NAMES[kind], facts["verdicts"], facts["training_data"]
+    name = NAMES[kind]
     with (data / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
         origin = {row["path"]: (row["source_repo"], row["licence"]) for row in csv.DictReader(file)}
     used = [item for item in items if kind == "binary" or not item.label]
-    counts = Counter((*origin[item.path], "generated" if item.label else "photo") for item in used)
-    licences = Counter(origin[item.path][1] for item in used)
-    rows = [
-        {"repository": r, "licence as found": licence, "class": c, "windows": n}
-        for (r, licence, c), n in sorted(counts.items())
-    ]
-    of_kind = [r for r in results["rows"] if r["detector"].split(",")[0] == name]
-    gains = [r for r in results["gains"] if r["detector"] == name]
-    perturbed = [r for r in results["perturbed"] if r["detector"] == name]
-    promised = [
-        {**r, "promised": f"{r['promised']:.0%}"}
-        for r in results["promises"]
-        if r["detector"] == name
-    ]
-    generators = [
-        {k: r[k] for k in ("generator", "windows", "source images", name)}
-        for r in results["generators"]
-    ]
-    worst = sorted(results["cameras"], key=lambda r: r[name])[:10]
-    cameras = [{k: r[k] for k in ("camera", "windows", name)} for r in worst]
-    how = {
-        "binary": f"""A perceptron (hidden layers of {HIDDEN[0]} and {HIDDEN[1]} units) on the fixed
-residual-covariance description of a window, trained on photographs and generated images, and held
-close (weight 0.05) to the features of a network of the same form that learned the EXIF tags of the
-photographs. Score: the probability of `generated`; of a picture the mean log-odds of its cells.""",
-        "one_class": f"""{trained_directions(facts)} linear directions of the fixed residual-covariance
-description of a window, found by partial least squares on the EXIF tags of photographs, and
-{GAUSSIANS} Gaussians on them. **No generated image was used**, neither to fit nor to set the upper
-threshold. Score: minus the log-density in nats; of a picture the mean over its cells.""",
-    }[kind]
-    return f"""# Model card: the shipped detector `{kind}`
-
-{how}
-
-## For what, and what not
-
-It says how much the fine structure of a picture resembles that of photographs straight from a
-camera. It is meant as one piece of evidence among several. It is **not** proof, not for accusing
-anybody, not for moderation without a human, and not for pictures that were drawn, rendered, scanned
-or heavily edited: it knows only photographs and the generators below. A generated picture that was
-photographed from a screen is a photograph to it; a photograph that was denoised, upscaled or
-retouched by a network may be called generated.
-
-## Data
-
-{trained["photographs"]} photographs ({trained["photograph_windows"]} windows of 256x256) of
-{trained["cameras"]} camera models{
-        f", {trained['generated']} images ({trained['generated_windows']} windows) of {trained['generators']} generators"
-        if kind == "binary"
-        else ""
-    }, from public repositories. Every window was written as JPEG 90, beside
-{
-        trained["augmented_versions"]
-    } augmented versions (JPEG 50 to 98, WebP, AVIF, resizing by 0.5 to 1.5,
-blur, crops off the 8x8 grid, two in a row). **The licences of the images differ, and most are not
-stated**: {", ".join(f"{k} {n}" for k, n in licences.most_common())} (windows). The images are not
-part of this package; the weights are numbers computed from them. What that means for you depends on
-where and for what you use them. The list of repositories is at the end.
-
-## What it reaches
-
-Cross-validation on the same windows, whole cameras, repositories and generators held out, both
-classes JPEG 90, single windows of 256x256; means over {
-        results["facts"]["seeds"]
-    } seeds, 95 % intervals
-by bootstrap over cameras and source images. Choices were made on these windows too, which flatters. The
-rows after the first are controls and simpler forms.
-
-{table(of_kind)}
-
-{table(gains)}
-
-Perturbed test images (AUROC):
-
-{table(perturbed)}
-
-Verdicts: `generated` above {verdicts["generated_above"]:.6g}, `photo` below
-{
-        verdicts[
-            "photo_below"
-        ]:.6g}, `unsure` between. On held-out windows, each camera and generator counting
-once: photographs called generated {
-        _percent(verdicts["rates"]["photos_called_generated"])
-    } (promised:
-at most {PHOTOS_CALLED_GENERATED:.0%} for a camera that nobody has seen), generated images called
-photographs {_percent(verdicts["rates"]["generated_called_photo"])} (at most
-{GENERATED_CALLED_PHOTO:.0%} for a new generator). These are of single windows before the
-check of stability, which turns further verdicts into `unsure`; a larger picture is judged by the mean
-of its cells at the same thresholds. Thresholds from five folds' cameras, measured on the sixth:
-
-{table(promised)}
-
-By generator (AUROC against all photographs; no interval where there are few images):
-
-{table(generators)}
-
-The worst cameras (AUROC of their windows against all generated ones):
-
-{table(cameras)}
-
-## Known failures
-
-- Generators and cameras above with low numbers. New generators may be worse than any of them.
-- Photographs that went through strong denoising, beautifying or a computational night mode look
-  more like generated images; old and small cameras, too.
-- Resizing and strong compression erase what it looks for: see the perturbed rows.
-- Flat, black, saturated or tiny pictures hold nothing to judge; it says `unsure`.
-- Photographs here lean to objects, buildings and night scenes, generated images to
-  illustrations; equal compression and matched sharpness do not remove that.
-
-## Where it came from
-
-`experiments/unseen.py` and `experiments/ship.py` make it again from the same data, on the same
-machine bit for bit. SHA-256 of the weights: `{facts["sha256"]["model.safetensors"]}`.
-
-{table(rows)}
-"""
-
-
-def trained_directions(facts: dict[str, Any]) -> int:
-    """How many directions the one-class detector has."""
-    return int(facts["model"]["features"])
+    counts = Counter((*origin[i.path], "generated" if i.label else "photo") for i in used)
+    licences = Counter(origin[item.path][1] for item in used).most_common()
+    worst = sorted(results["cameras"], key=lambda row: row[name])[:10]
+    return render(
+        "card.md",
+        kind=kind,
+        hidden=HIDDEN,
+        alpha=ALPHA,
+        directions=DIRECTIONS,
+        gaussians=GAUSSIANS,
+        data=facts["training_data"],
+        licences=", ".join(f"{licence} {n}" for licence, n in licences),
+        facts=results["facts"],
+        rows=[r for r in results["rows"] if r["detector"].split(",")[0] == name],
+        gains=[r for r in results["gains"] if r["detector"] == name],
+        perturbed=[r for r in results["perturbed"] if r["detector"] == name],
+        promises=[r for r in results["promises"] if r["detector"] == name],
+        generators=[
+            {k: r[k] for k in ("generator", "windows", "source images", name)}
+            for r in results["generators"]
+        ],
+        cameras=[{k: r[k] for k in ("camera", "windows", name)} for r in worst],
+        verdicts=facts["verdicts"],
+        promised=(PHOTOS_CALLED_GENERATED, GENERATED_CALLED_PHOTO),
+        percent=lambda r: f"{r['rate']:.1%} [{r['low']:.1%}, {r['high']:.1%}]",
+        sha256=facts["sha256"]["model.safetensors"],
+        repositories=[
+            {"repository": repository, "licence as found": licence, "class": c, "windows": n}
+            for (repository, licence, c), n in sorted(counts.items())
+        ],
+    )
 
 
 if __name__ == "__main__":

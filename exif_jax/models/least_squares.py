@@ -19,7 +19,7 @@ def label_columns(labels: Sequence[np.ndarray], classes: Sequence[int]) -> np.nd
 
     Returns:
         float64 [n, columns]: of an ordered tag the centred rank, of another one the centred
-        indicator of every class but the first that has any photo. All columns of a tag together
+        indicator of every class that has any photo. All columns of a tag together
         have variance 1 over the photos where it is known, and are 0 where it is not.
     """
     columns = []
@@ -27,8 +27,7 @@ def label_columns(labels: Sequence[np.ndarray], classes: Sequence[int]) -> np.nd
         known = np.isfinite(values)
         own = values[known]
         if count:
-            present = np.unique(own)[1:]
-            part = (own[:, None] == present).astype(np.float64)
+            part = (own[:, None] == np.unique(own)).astype(np.float64)
         else:
             unique, inverse = np.unique(own, return_inverse=True)
             frequency = np.bincount(inverse, minlength=len(unique))
@@ -59,9 +58,14 @@ def supervised_directions(
     References:
         Wold, Sjostrom & Eriksson, "PLS-regression: a basic tool of chemometrics", 2001.
     """
-    model = PLSRegression(directions, scale=False, max_iter=2000).fit(x, targets)
-    rotation = model.x_rotations_
     mean = x.mean(axis=0, dtype=np.float64)
-    deviation = ((x - mean) @ rotation).std(axis=0)
+    both = np.hstack([x - mean, targets - targets.mean(axis=0)])
+    # Only products of columns count: a triangular factor has the same in far fewer rows, and
+    # beside its negative a mean of zero.
+    factor = np.linalg.qr(both, mode="r") if len(both) > 2 * both.shape[1] else both
+    rows = np.concatenate([factor, -factor])
+    model = PLSRegression(directions, scale=False, max_iter=2000)
+    rotation = model.fit(rows[:, : x.shape[1]], rows[:, x.shape[1] :]).x_rotations_
+    deviation = (both[:, : x.shape[1]] @ rotation).std(axis=0)
     kernel = rotation / np.where(deviation > 0, deviation, 1)
     return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
