@@ -151,15 +151,16 @@ def _facts(image: LabelledImage, failure: ImageError | None) -> Example:
 
 
 def central_windows(
-    images: Iterable[LabelledImage], read: list[LabelledImage]
+    images: Iterable[LabelledImage], errors: dict[int, ImageError]
 ) -> Iterator[np.ndarray]:
-    """The central window of every image that can be read, which is added to `read`."""
-    for image in images:
+    """The central window of every image that can be read; why not goes to `errors`, by position."""
+    for position, image in enumerate(images):
         example = load_labelled(image)
         if example["valid"]:
-            read.append(image)
             height, width = example["size"]
             yield example["image"][:height, :width]
+        else:
+            errors[position] = ImageError(example["reason"], example["error"])
 
 
 def labelled_batches(

@@ -68,7 +68,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         directory = epath.Path(self.data_dir)
         job.describe(plan, directory)
         write_json(directory / PREPARE_FILE, job.command)
-        shards.write_todo(job.workspace, plan.shards)
+        shards.write_todo(job.workspace, plan, job.items)
         splits: dict[str, list[int]] = {}
         for number, shard in enumerate(plan.shards):
             splits.setdefault(shard.split, []).append(number)
@@ -93,6 +93,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 def _examples(number: int, place: str) -> Iterator[tuple[str, Record]]:
     """Yields the keyed records of a shard."""
     workspace = Workspace(epath.Path(place))
-    photos = shards.read_todo(workspace, number)["photos"]
-    for record in shards.records_of_shard(workspace, photos):
+    todo = shards.read_todo(workspace, number)
+    for record in shards.records_of_shard(workspace, todo):
         yield f"{record['photo']:016x}-{record['x']}-{record['y']}", record

@@ -1,4 +1,4 @@
-"""What is known of all files, in about 120 bytes each, so that millions fit."""
+"""What is known of all files, so that millions fit: a photo of four windows takes 200 bytes."""
 
 import dataclasses
 import math
@@ -29,10 +29,14 @@ class Catalogue:
         num_windows: int32 [n].
         size_differs: bool [n], whether EXIF states another pixel size.
         file: int32 [n], positions among all files.
+        width, height: int32 [n], of the stored pixels.
+        offset: int64 [n], where its windows begin in those of its part, in bytes.
+        first_window: int64 [n], row of its first window in `windows`.
         values: by tag name: float64 [n] of a ranked tag, NaN where missing; int32 [n] of a
             categorical one, indices into `words`, -1 where missing.
         cameras: names of camera models.
         words: by name of a categorical tag, its values.
+        windows: int32 [w, 3], x, y and bytes of each window, a photo's own in a row.
         skipped_windows: windows left out, by reason.
         rejected: reason, name and detail of the other files.
     """
@@ -44,9 +48,14 @@ class Catalogue:
     num_windows: np.ndarray
     size_differs: np.ndarray
     file: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+    offset: np.ndarray
+    first_window: np.ndarray
     values: Mapping[str, np.ndarray]
     cameras: tuple[str, ...]
     words: Mapping[str, tuple[str, ...]]
+    windows: np.ndarray
     skipped_windows: Counter[str]
     rejected: Sequence[tuple[str, str, str]]
 
@@ -73,6 +82,23 @@ class Catalogue:
         values = {name: column[keep] for name, column in self.values.items()}
         return dataclasses.replace(self, **columns, values=values)
 
+    def windows_of(self, photo: int) -> np.ndarray:
+        """Returns x, y and bytes of each window of a photo, int32 [k, 3]."""
+        first = self.first_window[photo]
+        return self.windows[first : first + self.num_windows[photo]]
+
+    def values_of(self, photo: int) -> dict[str, str | float]:
+        """Returns the valid tag values of a photo by name."""
+        values: dict[str, str | float] = {}
+        for name, column in self.values.items():
+            value = column[photo].item()
+            if name not in self.words:
+                if not math.isnan(value):
+                    values[name] = value
+            elif value >= 0:
+                values[name] = self.words[name][value]
+        return values
+
     def with_rejects(self, reason: str, rejected: Iterable[tuple[str, str]]) -> "Catalogue":
         """Returns the catalogue with (name, detail) of more rejected files."""
         more = ((reason, name, detail) for name, detail in rejected)
@@ -87,6 +113,10 @@ _COLUMNS: Final = {
     "num_windows": "i",
     "size_differs": "b",
     "file": "i",
+    "width": "i",
+    "height": "i",
+    "offset": "q",
+    "first_window": "q",
 }
 """Plain columns and the type codes they are gathered with."""
 
@@ -98,6 +128,7 @@ class CatalogueBuilder:
         self._columns: dict[str, Any] = {name: array(code) for name, code in _COLUMNS.items()}
         self._values = {tag.name: tag.column() for tag in TAGS}
         self._cameras = Texts()
+        self._windows = array("i")
         self._skipped: Counter[str] = Counter()
         self._rejected: list[tuple[str, str, str]] = []
 
@@ -107,11 +138,16 @@ class CatalogueBuilder:
         camera: str,
         seconds: float | None,
         values: Mapping[str, str | float],
+        windows: Sequence[tuple[int, int, int]],
         skipped_windows: Mapping[str, int],
         **numbers: int,
     ) -> None:
         """Adds a photo; see `Catalogue` for the arguments, `numbers` are its other columns."""
         self._columns["seconds"].append(math.nan if seconds is None else seconds)
+        numbers["num_windows"] = len(windows)
+        numbers["first_window"] = len(self._windows) // 3
+        for window in windows:
+            self._windows.extend(window)
         for name, number in numbers.items():
             self._columns[name].append(number)
         self._cameras.append(camera)
@@ -135,6 +171,7 @@ class CatalogueBuilder:
             values={name: column.build() for name, column in self._values.items()},
             cameras=self._cameras.words,
             words={n: c.words for n, c in self._values.items() if isinstance(c, Texts)},
+            windows=np.array(self._windows).reshape(-1, 3),
             skipped_windows=self._skipped,
             rejected=self._rejected,
         )

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from data_pipelines.items import Item
 from data_pipelines.prepare.options import Options
-from data_pipelines.prepare.reader import PreparedPhoto, Reject, from_row, size_of_windows
+from data_pipelines.prepare.reader import PreparedPhoto, Reject, from_row, sizes_of_windows
 from data_pipelines.prepare.sidecars import Entry
 from data_pipelines.prepare.worker import READY
 
@@ -107,7 +107,7 @@ class GuardedReader:
     def _answer(self, child: "subprocess.Popen[bytes]") -> PreparedPhoto | Reject:
         assert child.stdout is not None
         row = json.loads(child.stdout.readline(_MAX_LINE))
-        size = size_of_windows(row)
+        size = sum(sizes_of_windows(row))
         if not 0 <= size <= _MAX_WINDOW * self._options.windows_per_photo:
             raise ValueError("no photo has so large windows")
         windows = child.stdout.read(size)

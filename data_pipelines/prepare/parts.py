@@ -2,12 +2,14 @@
 
 Of part 12 there are `000012.todo`, the files to read; `000012.windows`, the bytes of all windows;
 and, written last, `000012.rows`: a line of JSON for every file, a photo or a reject, in order.
+Rows are read once, to decide what goes where; whoever wants windows is told then where they are.
 """
 
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import IO, Final
 
 from etils import epath
 
@@ -18,7 +20,7 @@ from data_pipelines.prepare.reader import (
     PreparedPhoto,
     Reject,
     from_row,
-    size_of_windows,
+    sizes_of_windows,
     to_row,
 )
 from data_pipelines.prepare.sidecars import Entry
@@ -75,7 +77,7 @@ def make_part(directory: epath.Path, index: int, reader: GuardedReader) -> Itera
     windows: list[bytes] = []
     for item, entry in read_todo(directory, index):
         result = reader.read(item, entry)
-        rows.append(json.dumps({"name": item.name, **to_row(result)}) + "\n")
+        rows.append(json.dumps(to_row(result)) + "\n")
         if isinstance(result, PreparedPhoto):
             windows += result.windows
         yield 1
@@ -84,13 +86,15 @@ def make_part(directory: epath.Path, index: int, reader: GuardedReader) -> Itera
 
 
 def read_part(
-    directory: epath.Path, index: int, *, with_windows: bool = False
-) -> Iterator[tuple[str, PreparedPhoto | Reject]]:
-    """Yields name and result of every file of a part; without their bytes, windows are empty."""
-    path = _path(directory, index, "windows")
-    windows, start = memoryview(path.read_bytes() if with_windows else b""), 0
+    directory: epath.Path, index: int
+) -> Iterator[tuple[PreparedPhoto | Reject, Sequence[int]]]:
+    """Yields the result of every file of a part, its windows empty, and their sizes in bytes."""
     for line in _path(directory, index, "rows").read_text().splitlines():
         row = json.loads(line)
-        end = start + size_of_windows(row)
-        yield row["name"], from_row(row, windows[start:end])
-        start = end
+        yield from_row(row, b""), sizes_of_windows(row)
+
+
+def open_windows(directory: epath.Path, index: int) -> AbstractContextManager[IO[bytes]]:
+    """Opens the windows of a part, which follow each other as their rows do."""
+    file: AbstractContextManager[IO[bytes]] = _path(directory, index, "windows").open("rb")
+    return file

@@ -30,7 +30,7 @@ class Shard:
         split: "train" or "validation".
         index: of the shard within its split.
         num_shards: of the split.
-        photos: int [p, 3]: part, number among the part's files, and group of each photo.
+        photos: int [p], positions in the catalogue of the plan.
     """
 
     split: str
@@ -66,9 +66,9 @@ def load_catalogue(directory: epath.Path, items: Sequence[Item]) -> Catalogue:
     builder, size = CatalogueBuilder(), part_size(len(items))
     parts = range(num_parts(len(items)))
     for part in tqdm(parts, "gathering", unit="part", disable=None, leave=False):
-        for file, (_, result) in enumerate(read_part(directory, part), part * size):
+        offset = 0
+        for file, (result, sizes) in enumerate(read_part(directory, part), part * size):
             if isinstance(result, Reject):
-                # The item's own name: the row's would be a second copy in memory.
                 builder.add_reject(result.reason, items[file].name, result.detail, result.skipped)
                 continue
             builder.add_photo(
@@ -76,12 +76,16 @@ def load_catalogue(directory: epath.Path, items: Sequence[Item]) -> Catalogue:
                 camera=result.camera,
                 seconds=result.seconds,
                 digest=result.digest,
-                num_windows=len(result.windows),
                 size_differs=result.size_differs,
                 file=file,
+                width=result.width,
+                height=result.height,
+                offset=offset,
                 values=result.values,
+                windows=[(*xy, size) for xy, size in zip(result.corners, sizes, strict=True)],
                 skipped_windows=result.skipped,
             )
+            offset += sum(sizes)
     return builder.build()
 
 
@@ -91,7 +95,6 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
     Raises:
         UserError: nothing can be held out, or there is nothing to learn from.
     """
-    size = part_size(len(catalogue) + len(catalogue.rejected))
     copies = np.zeros((0, 2), int)
     if "duplicate" in options.reject:
         _, first, ids = np.unique(catalogue.photo, return_index=True, return_inverse=True)
@@ -120,8 +123,8 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
         )
     )
     shards = [
-        *_shards("train", np.flatnonzero(~heldout), catalogue, size, group),
-        *_shards("validation", np.flatnonzero(heldout), catalogue, size, group),
+        *_shards("train", np.flatnonzero(~heldout), catalogue),
+        *_shards("validation", np.flatnonzero(heldout), catalogue),
     ]
     return Plan(catalogue, group, heldout, copies, targets, tuple(shards))
 
@@ -132,9 +135,7 @@ def _has_numbers(catalogue: Catalogue, keep: np.ndarray) -> bool:
     return any(bool(np.isfinite(column[keep]).any()) for column in numbers)
 
 
-def _shards(
-    split: str, members: np.ndarray, catalogue: Catalogue, part_size: int, group: np.ndarray
-) -> Iterator[Shard]:
+def _shards(split: str, members: np.ndarray, catalogue: Catalogue) -> Iterator[Shard]:
     """Divides the photos of a split into shards of about equal numbers of windows."""
     if not len(members):
         return
@@ -142,6 +143,5 @@ def _shards(
     wanted = -(-int(ends[-1]) // WINDOWS_PER_SHARD)
     cuts = np.searchsorted(ends, ends[-1] * np.arange(1, wanted) / wanted, side="right")
     bounds = np.unique([0, *cuts, len(members)])  # photos of very many windows leave none empty
-    columns = np.stack([*np.divmod(catalogue.file[members], part_size), group[members]], axis=1)
     for index in range(len(bounds) - 1):
-        yield Shard(split, index, len(bounds) - 1, columns[bounds[index] : bounds[index + 1]])
+        yield Shard(split, index, len(bounds) - 1, members[bounds[index] : bounds[index + 1]])

@@ -297,6 +297,7 @@ def from_row(row: Mapping[str, Any], windows: bytes | memoryview) -> PreparedPho
     return PreparedPhoto(**{**photo, "corners": corners, "windows": tuple(files)})
 
 
-def size_of_windows(row: Mapping[str, Any]) -> int:
-    """Bytes of all windows of a row."""
-    return sum(row.get("photo", {}).get("windows", ()))
+def sizes_of_windows(row: Mapping[str, Any]) -> Sequence[int]:
+    """Bytes of each window of a row."""
+    sizes: Sequence[int] = row.get("photo", {}).get("windows", ())
+    return sizes

@@ -84,7 +84,7 @@ def prepare(
             load_library()
         with workspace.lock():
             plan = job.plan(engine)
-            shards.write_todo(workspace, plan.shards)
+            shards.write_todo(workspace, plan, job.items)
             missing = [i for i in range(len(plan.shards)) if not shards.is_done(workspace, i)]
             if missing:
                 engine.make_shards(workspace, missing)

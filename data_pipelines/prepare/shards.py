@@ -2,55 +2,74 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from data_pipelines.columns import Columns
 from data_pipelines.files import replacing_file, write_bytes, write_text
-from data_pipelines.prepare.parts import read_part
-from data_pipelines.prepare.plan import Shard
-from data_pipelines.prepare.reader import PreparedPhoto
+from data_pipelines.items import Item
+from data_pipelines.prepare.parts import open_windows, part_size
+from data_pipelines.prepare.plan import Plan, Shard
 from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import Record, index_path, shard_path, write_description, write_shard
 from data_pipelines.tags import TAGS
 
 
-def records_of_shard(
-    workspace: Workspace, photos: Sequence[Sequence[int]] | np.ndarray
-) -> Iterator[Record]:
-    """Yields a record for every window of the photos of a shard, given as in `plan.Shard`."""
-    for part, members in itertools.groupby(photos, key=lambda photo: int(photo[0])):
-        results = list(read_part(workspace.parts, part, with_windows=True))
-        for _, number, group in members:
-            name, photo = results[number]
-            assert isinstance(photo, PreparedPhoto)
-            for (x, y), window in zip(photo.corners, photo.windows, strict=True):
-                yield {
-                    "image": window,
-                    "tags": {tag.name: photo.values.get(tag.name, tag.missing) for tag in TAGS},
-                    "photo": photo.photo,
-                    "group": int(group),
-                    "path": name,
-                    "x": x,
-                    "y": y,
-                    "width": photo.width,
-                    "height": photo.height,
-                }
+def write_todo(workspace: Workspace, plan: Plan, items: Sequence[Item]) -> None:
+    """Writes down which photos belong to which shard, with all that its records say of them.
 
+    So no row of a part is read again, however many shards have photos of it.
 
-def write_todo(workspace: Workspace, shards: Sequence[Shard]) -> None:
-    """Writes down which photos belong to which shard."""
-    for number, shard in enumerate(shards):
-        row = {**vars(shard), "photos": shard.photos.tolist()}
+    Args:
+        workspace: where.
+        plan: what was decided of some files.
+        items: these files.
+    """
+    for number, shard in enumerate(plan.shards):
+        photos = [_photo(plan, photo, items) for photo in shard.photos.tolist()]
+        row = {**vars(shard), "photos": photos}
         write_text(workspace.shards / f"{number:06d}.todo", json.dumps(row))
+
+
+def _photo(plan: Plan, photo: int, items: Sequence[Item]) -> dict[str, Any]:
+    """Returns where the windows of a photo are, and its part of their records, for JSON."""
+    catalogue, file = plan.catalogue, int(plan.catalogue.file[photo])
+    return {
+        "part": file // part_size(len(items)),
+        "offset": int(catalogue.offset[photo]),
+        "windows": catalogue.windows_of(photo).tolist(),
+        "tags": catalogue.values_of(photo),
+        "record": {
+            "photo": int(catalogue.photo[photo]),
+            "group": int(plan.group[photo]),
+            "path": items[file].name,
+            "width": int(catalogue.width[photo]),
+            "height": int(catalogue.height[photo]),
+        },
+    }
 
 
 def read_todo(workspace: Workspace, number: int) -> dict[str, Any]:
     """Reads what `write_todo` wrote of a shard."""
     todo: dict[str, Any] = json.loads((workspace.shards / f"{number:06d}.todo").read_text())
     return todo
+
+
+def records_of_shard(workspace: Workspace, todo: Mapping[str, Any]) -> Iterator[Record]:
+    """Yields a record for every window of the photos of a shard, given by `read_todo`."""
+    for part, photos in itertools.groupby(todo["photos"], key=lambda photo: int(photo["part"])):
+        with open_windows(workspace.parts, part) as file:
+            for photo in photos:
+                tags = {tag.name: photo["tags"].get(tag.name, tag.missing) for tag in TAGS}
+                file.seek(photo["offset"])
+                for x, y, size in photo["windows"]:
+                    yield {
+                        **photo["record"],
+                        "image": file.read(size),
+                        "tags": tags,
+                        "x": x,
+                        "y": y,
+                    }
 
 
 def is_done(workspace: Workspace, number: int) -> bool:
@@ -63,7 +82,7 @@ def make_shard(workspace: Workspace, number: int) -> int:
     todo = read_todo(workspace, number)
     target = shard_path(workspace.out, todo["split"], todo["index"], todo["num_shards"])
     with replacing_file(target) as file:
-        size, columns = write_shard(file, records_of_shard(workspace, todo["photos"]))
+        size, columns = write_shard(file, records_of_shard(workspace, todo))
     write_text(workspace.shards / f"{number:06d}.size", json.dumps([len(columns), size]))
     write_bytes(workspace.shards / f"{number:06d}.columns", columns.to_bytes())
     return len(columns)

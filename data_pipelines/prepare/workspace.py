@@ -2,7 +2,8 @@
 
     OUT/unfinished/command.json          what was asked for, to compare with a later command
     OUT/unfinished/parts/000012.*        todo: files to read; windows, rows: what came of them
-    OUT/unfinished/shards/000003.*       todo: photos of a shard; size, columns: it is there, whole
+    OUT/unfinished/shards/000003.*       todo: what a shard's records say, and where its windows
+                                         are; size, columns: it is there, whole
     OUT/exif_photos-*                    finished shards
     OUT/prepare.json                     written last: the output is complete
 

@@ -1,7 +1,7 @@
 """Binary stage: tell photographs from generated images, held close to the pretext features."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -13,22 +13,17 @@ from jax import Array
 from data_pipelines.errors import UserError
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
 from data_pipelines.photo_sources import ImageSource
-from data_pipelines.pipeline import central_windows, labelled_batches
+from data_pipelines.pipeline import labelled_batches
+from data_pipelines.skipped import SkippedRow
 from data_pipelines.splits import split_groups
 from exif_jax import metrics
 from exif_jax.config import BinaryConfig, check_not_negative, check_positive, check_set
 from exif_jax.detection.descriptions import Describer
 from exif_jax.detection.detectors import save_detector
-from exif_jax.detection.features import extract_features, features_of
 from exif_jax.detection.kinds import Binary
+from exif_jax.evaluation.labelled_features import LabelledFeatures
 from exif_jax.losses import feature_distance
-from exif_jax.models.extractor import (
-    Extractor,
-    FixedExtractor,
-    apply,
-    extractor_shapes,
-    init_extractor,
-)
+from exif_jax.models.extractor import Extractor, apply, extractor_shapes, init_extractor
 from exif_jax.models.heads import BinaryHead
 from exif_jax.models.trained import LoadedExtractor, load_extractor
 from exif_jax.stages.descriptions import (
@@ -37,7 +32,7 @@ from exif_jax.stages.descriptions import (
     standardised,
     training_describer,
 )
-from exif_jax.training.loop import Stage, fit
+from exif_jax.training.loop import Evaluator, Stage, fit
 from exif_jax.training.mapping import check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.runs import open_run
@@ -105,25 +100,12 @@ def _split(
     return train, validation
 
 
-def _evaluator(
-    extractor: Extractor,
-    images: Sequence[LabelledImage],
-    threshold: float,
-    describer: Describer | None,
-) -> Callable[[Params], dict[str, float]]:
-    """Validation on the central window of each image, over its whole grid of patches."""
-    described = None if describer is None else describer.windows(_sources(images))
-
-    def features(params: Params, read: list[LabelledImage]) -> np.ndarray:
-        if described is None:
-            return extract_features(extractor, params, central_windows(images, read))
-        assert isinstance(extractor, FixedExtractor)
-        read += [images[i] for i in described.readable]
-        return features_of(extractor, params, described.rows())
+def _evaluator(validation: LabelledFeatures, threshold: float) -> Evaluator:
+    """How well the held out images are told apart."""
 
     def evaluate(params: Params) -> dict[str, float]:
-        read: list[LabelledImage] = []
-        scores = Binary().score(features(params["extractor"], read), params)
+        features, read = validation(params["extractor"])
+        scores = Binary().score(features, params)
         truth = np.array([image.label for image in read])
         right = np.clip(np.where(truth == 1, scores, 1 - scores), 1e-12, 1)
         return {
@@ -137,10 +119,6 @@ def _evaluator(
         }
 
     return evaluate
-
-
-def _sources(images: Sequence[LabelledImage]) -> list[ImageSource]:
-    return [ImageSource.of_file(image.path) for image in images]
 
 
 def _check(config: BinaryConfig) -> None:
@@ -221,10 +199,13 @@ def _build(
 
     described = None
     if describer is not None:
-        described = describer.windows(_sources(train), data.versions, config.seed)
+        sources = [ImageSource.of_file(image.path) for image in train]
+        described = describer.windows(sources, data.versions, config.seed)
     params = init_params(extractor, jax.random.key(config.seed))
     # By constants of its own, of both classes: what the teacher has never seen, it would cut off.
     params = standardised(extractor, params, described)
+    unread: dict[str, SkippedRow] = {}
+    held_out = LabelledFeatures(extractor, validation, describer, unread)
     return Stage(
         state=initial_state(params, optimizer, ema > 0),
         frozen=teacher.params,
@@ -240,9 +221,10 @@ def _build(
             jax.process_count(),
             None if described is None else described.draw,
         ),
-        evaluators=[_evaluator(extractor, validation, config.threshold, describer)],
+        evaluators=[_evaluator(held_out, config.threshold)],
         export=export,
         keep_best=True,
+        unread=unread,
     )
 
 

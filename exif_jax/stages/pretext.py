@@ -174,6 +174,7 @@ def _build(
     if describer is not None:
         photos = record_images(records, "train")
         described = describer.windows(photos, data.versions, config.seed)
+    context = Context(extractor, objectives, records, describer)
     params = init_params(extractor, objectives, jax.random.key(config.seed))
     params = standardised(extractor, params, described)
     return Stage(
@@ -194,11 +195,10 @@ def _build(
             ),
             describe=None if described is None else described.draw,
         ),
-        evaluators=build_evaluators(
-            config.evaluators, Context(extractor, objectives, records, describer)
-        ),
+        evaluators=build_evaluators(config.evaluators, context),
         export=export,
         keep_best=False,
+        unread=context.unread,
     )
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +49,8 @@ class Stage:
         export: writes parameters (on the host) for use; gets the last validation's numbers.
         keep_best: export only when the validation loss is lower than ever before in the run;
             otherwise export whenever a checkpoint is written.
+        unread: by path, rows of the files that evaluators could not read, which these put there;
+            the loop adds them to the list of skipped files.
     """
 
     state: TrainState
@@ -59,6 +61,7 @@ class Stage:
     evaluators: Sequence[Evaluator]
     export: Callable[[Params, int, dict[str, float]], None]
     keep_best: bool
+    unread: dict[str, SkippedRow] = field(default_factory=dict)
 
     def place(self, key: jax.Array) -> tuple[TrainState, Params, jax.Array]:
         """State, frozen parameters and a key, on all devices; the state given away may be donated.
@@ -211,6 +214,8 @@ class _Run:
         params = to_host(self._state.evaluated)
         best = self._metrics_log.lowest("validation", "loss")
         numbers = self._stage.evaluate(params)
+        if jax.process_index() == 0:  # every process evaluates the same files
+            self._skipped.add(self._stage.unread.values())
         self._metrics_log.write(step, "validation", numbers)
         if self._stage.keep_best and (best is None or numbers["loss"] < best):
             self._stage.export(params, step, numbers)

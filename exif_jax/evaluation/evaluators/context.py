@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.records import Records
+from data_pipelines.skipped import SkippedRow
 from exif_jax.detection.descriptions import Describer
 from exif_jax.detection.features import extract_features, features_of
 from exif_jax.models.extractor import Extractor, FixedExtractor
@@ -25,6 +26,7 @@ class Context:
         records: photographs, with the split `validation`.
         describer: of images, where the network learns from fixed descriptions.
         shared: what evaluators compute once for all of them, by keys of their own.
+        unread: for a row of each file that cannot be read, by its path; see `Stage`.
     """
 
     extractor: Extractor
@@ -32,6 +34,7 @@ class Context:
     records: Records
     describer: Describer | None = None
     shared: dict[Any, Any] = field(default_factory=dict)
+    unread: dict[str, SkippedRow] = field(default_factory=dict)
 
     def features(self, params: Params, images: Iterable[np.ndarray]) -> np.ndarray:
         """Features float32 [n, F] of images of any size, each over its whole grid of patches."""

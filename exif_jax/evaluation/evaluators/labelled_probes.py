@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
-from data_pipelines.photo_sources import ImageSource
-from data_pipelines.pipeline import central_windows
+from data_pipelines.labelled import find_test_sets, labelled_images
 from exif_jax import metrics
 from exif_jax.evaluation.evaluators.context import Context
+from exif_jax.evaluation.labelled_features import LabelledFeatures
 from exif_jax.training.loop import Evaluator
 from exif_jax.training.step import Params
 
@@ -33,30 +32,23 @@ class _Images:
                 "config.evaluators: linear_probe and knn need labelled images: write "
                 "linear_probe:DIR"
             )
-        self._context = context
-        self._images = labelled_images(find_test_sets(Path(directory)), bursts=True)
+        images = labelled_images(find_test_sets(Path(directory)), bursts=True)
         for label, what in enumerate(("photographs", "generated images")):
-            groups = {image.group for image in self._images if image.label == label}
+            groups = {image.group for image in images if image.label == label}
             if len(groups) < _FOLDS:
                 raise UserError(
                     f"config.evaluators: {directory} has {len(groups)} independent {what}; "
                     f"linear_probe and knn need {_FOLDS}"
                 )
-        self._described = None
-        if context.describer is not None:
-            sources = [ImageSource.of_file(image.path) for image in self._images]
-            self._described = context.describer.windows(sources)
+        self._features = LabelledFeatures(
+            context.extractor, images, context.describer, context.unread
+        )
         self._last: tuple[Params, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
     def __call__(self, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features [n, F], labels [n] and groups [n] of the readable images."""
         if self._last is None or self._last[0] is not params:
-            read: list[LabelledImage] = []
-            if self._described is None:
-                features = self._context.features(params, central_windows(self._images, read))
-            else:
-                read = [self._images[i] for i in self._described.readable]
-                features = self._context.described_features(params, self._described.rows())
+            features, read = self._features(params["extractor"])
             labels = np.array([image.label for image in read])
             groups = np.unique([image.group for image in read], return_inverse=True)[1]
             self._last = (params, (features, labels, groups))

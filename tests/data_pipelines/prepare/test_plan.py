@@ -7,7 +7,6 @@ from data_pipelines.errors import UserError
 from data_pipelines.prepare import plan as plan_module
 from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder
 from data_pipelines.prepare.options import Options
-from data_pipelines.prepare.parts import part_size
 from data_pipelines.prepare.plan import make_plan
 
 
@@ -20,10 +19,13 @@ def catalogue_of(photos: list[tuple[int, int, int, int]]) -> Catalogue:
             camera=f"Camera {camera}",
             seconds=60.0 * minute,
             digest=1,
-            num_windows=windows,
             size_differs=False,
             file=i,
+            width=256 * windows,
+            height=256,
+            offset=10 * i,
             values={"Make": f"Maker {camera}", "ISO": 100.0},
+            windows=[(256 * number, i, 9) for number in range(windows)],
             skipped_windows={"flat": 1},
         )
     return builder.build()
@@ -54,17 +56,13 @@ def test_every_photo_is_in_one_shard_and_nothing_crosses_the_split(
         except UserError as error:
             assert "none can be held out" in str(error)
             return
-    # Where a shard says that its photos are.
-    first = {}
-    for part, number, group in np.concatenate([shard.photos for shard in plan.shards]).tolist():
-        first[part * part_size(len(photos)) + number] = group
+    placed = [photo for shard in plan.shards for photo in shard.photos.tolist()]
     ids = [photo[0] for photo in photos]
     expected = set(range(len(photos))) if keep_copies else {ids.index(photo) for photo in ids}
-    assert first.keys() == expected
-    assert sum(len(shard.photos) for shard in plan.shards) == len(expected)
-    assert [first[i] for i in sorted(expected)] == plan.group.tolist()
+    assert set(plan.catalogue.file.tolist()) == expected
+    assert sorted(placed) == list(range(len(expected)))
     sides = [
-        {group for s in plan.shards if s.split == split for group in s.photos[:, 2].tolist()}
+        {group for s in plan.shards if s.split == split for group in plan.group[s.photos].tolist()}
         for split in ("train", "validation")
     ]
     assert not sides[0] & sides[1]
@@ -104,6 +102,10 @@ def test_columns_keep_what_was_added() -> None:
     ]
     assert catalogue.values["Flash"].tolist() == [-1, -1]
     assert catalogue.skipped_windows == {"flat": 2}
+    assert catalogue.num_windows.tolist() == [3, 2]
+    for kept in (catalogue, catalogue.select(np.array([False, True]))):
+        assert kept.windows_of(len(kept) - 1).tolist() == [[0, 1, 9], [256, 1, 9]]
+        assert kept.values_of(len(kept) - 1) == {"ISO": 100.0, "Make": "Maker 0"}
     more = catalogue.with_rejects("duplicate", [(f"{i}.jpg", "a copy") for i in range(9)])
     assert more.rejects == {"duplicate": 9}
     assert len(more.examples["duplicate"]) == 5

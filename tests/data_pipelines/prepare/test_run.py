@@ -4,15 +4,19 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import piexif
 import pytest
 
 from data_pipelines.errors import UserError
+from data_pipelines.prepare import parts, plan
+from data_pipelines.prepare.engines import LocalEngine
 from data_pipelines.prepare.options import REASONS, Options
 from data_pipelines.prepare.report.tag_report import load_report
 from data_pipelines.prepare.run import prepare
+from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import Records, open_records
 from data_pipelines.targets import RELEASED
 
@@ -119,6 +123,35 @@ def test_the_same_call_gives_the_same_records_whatever_the_workers(
     assert one.targets == four.targets
     for split in one.splits:
         for a, b in zip(one.source(split), four.source(split), strict=True):
+            np.testing.assert_equal(a, b)
+
+
+def test_rows_are_parsed_once_whatever_the_shards(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(validation_fraction=0.4)
+    prepare([photos], tmp_path / "one", options)
+    parsed: list[Any] = []
+    from_row, make_shards = parts.from_row, LocalEngine.make_shards
+
+    def counted(row: Any, windows: bytes) -> Any:
+        parsed.append(row)
+        return from_row(row, windows)
+
+    def without_rows(engine: LocalEngine, workspace: Workspace, shards: Any) -> None:
+        for rows in list(workspace.parts.glob("*.rows")):
+            rows.unlink()
+        make_shards(engine, workspace, shards)
+
+    monkeypatch.setattr(plan, "WINDOWS_PER_SHARD", 3)
+    monkeypatch.setattr(parts, "from_row", counted)
+    monkeypatch.setattr(LocalEngine, "make_shards", without_rows)
+    report = prepare([photos], tmp_path / "many", options)
+    assert len(parsed) == report["num_files"]
+    one, many = (open_records(tmp_path / name) for name in ("one", "many"))
+    assert len(list((tmp_path / "many").glob("*array_record*"))) > 6
+    for split in one.splits:
+        for a, b in zip(one.source(split), many.source(split), strict=True):
             np.testing.assert_equal(a, b)
 
 

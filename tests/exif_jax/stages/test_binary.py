@@ -1,6 +1,8 @@
 """Binary stage: which images are held out, what the loss and the validation are made of."""
 
 import dataclasses
+import json
+import shutil
 from itertools import islice
 
 import jax
@@ -15,6 +17,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.images import decode_image, find_images
 from exif_jax.config import BinaryConfig, LabelledConfig
 from exif_jax.detection.detectors import load_detector
+from exif_jax.evaluation import labelled_features
 from exif_jax.models.trained import load_extractor
 from exif_jax.stages import binary
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, shard, to_host
@@ -161,7 +164,7 @@ def test_a_network_that_equals_the_teacher_has_no_distance(parts):
 
 def test_validation_images_are_decoded_as_they_are_needed(stage, monkeypatch):
     decoded = []
-    load, extract = pipeline.load_labelled, binary.extract_features
+    load, extract = pipeline.load_labelled, labelled_features.extract_features
 
     def counting(image):
         decoded.append(image)
@@ -176,6 +179,22 @@ def test_validation_images_are_decoded_as_they_are_needed(stage, monkeypatch):
         return extract(extractor, params, lazily())
 
     monkeypatch.setattr(pipeline, "load_labelled", counting)
-    monkeypatch.setattr(binary, "extract_features", one_by_one)
+    monkeypatch.setattr(labelled_features, "extract_features", one_by_one)
     stage[0].evaluate(to_host(stage[0].state.params))
     assert len(decoded) > 1
+
+
+def test_an_unreadable_validation_image_is_listed_once(tiny_extractor, labelled, tmp_path, caplog):
+    images, run = tmp_path / "images", tmp_path / "run"
+    shutil.copytree(labelled, images)
+    run_config = dataclasses.replace(config(tiny_extractor, images), steps=2, eval_every=1)
+    _, validation = binary._images(run_config)
+    broken = next(image.path for image in validation if image.label)
+    broken.write_bytes(broken.read_bytes()[:300])
+    binary.run(run_config, run)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    counts = [row["count/generated"] for row in rows if row["split"] == "validation"]
+    assert counts == [BURST - 1] * 2
+    (row,) = map(json.loads, (run / "skipped.jsonl").read_text().splitlines())
+    assert (row["path"], row["reason"]) == (str(broken), "undecodable")
+    assert "skipped 1 unreadable images (1 undecodable)" in caplog.text

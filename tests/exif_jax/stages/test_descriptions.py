@@ -237,6 +237,32 @@ def test_an_unreadable_image_is_listed_and_does_not_count(pretext_run, labelled,
         )
 
 
+def skipped(run):
+    return [json.loads(line) for line in (run / "skipped.jsonl").read_text().splitlines()]
+
+
+def test_an_unreadable_validation_image_is_listed_once(pretext_run, labelled, kept, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(labelled, images)
+    config = binary_config(pretext_run, images, kept)
+    broken = binary._images(config)[1][-1].path
+    broken.write_bytes(broken.read_bytes()[:300])
+    binary.run(config, tmp_path / "run")
+    assert [row["path"] for row in skipped(tmp_path / "run")] == [str(broken)]
+
+
+def test_an_unreadable_image_of_probes_is_listed_once(records, labelled, kept, tmp_path, caplog):
+    images = tmp_path / "images"
+    shutil.copytree(labelled, images)
+    broken = find_images([images])[-1]
+    broken.write_bytes(b"")
+    probes = f"heldout_tags,linear_probe:{images},knn:{images}"
+    pretext.run(pretext_config(records, kept, evaluators=probes), tmp_path / "run")
+    (row,) = skipped(tmp_path / "run")
+    assert (row["path"], row["reason"]) == (str(broken), "empty_file")
+    assert "skipped 1 unreadable images (1 empty_file)" in caplog.text
+
+
 def test_one_class_fits_and_continues_on_kept_descriptions(pretext_run, records, kept, tmp_path):
     config = OneClassConfig(
         str(pretext_run),

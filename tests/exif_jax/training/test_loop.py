@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from data_pipelines.errors import UserError
+from data_pipelines.skipped import skipped_row
 from exif_jax.config import PretextConfig
 from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.loop import Stage, fit
@@ -118,6 +119,21 @@ def test_unreadable_files_are_listed_once(tmp_path):
     fit(toy_stage([1.0] * 9, []), schedule(4), tmp_path)
     listed = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert listed == [{"path": "1.jpg", "reason": "undecodable", "message": "cut short"}]
+
+
+def test_what_evaluators_could_not_read_is_listed_once(tmp_path, caplog):
+    unread = {}
+
+    def evaluate(params):
+        unread["v.jpg"] = skipped_row("v.jpg", "empty_file", "no bytes")
+        return {"loss": 1.0}
+
+    stage = dataclasses.replace(toy_stage([], []), evaluators=[evaluate], unread=unread)
+    for steps in (4, 7):  # also when it goes on
+        fit(stage, schedule(steps), tmp_path)
+    listed = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in listed] == ["1.jpg", "v.jpg"]
+    assert "skipped 2 unreadable images (1 undecodable, 1 empty_file)" in caplog.text
 
 
 def test_no_steps_export_the_untrained_parameters(tmp_path):

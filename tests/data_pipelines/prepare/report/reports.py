@@ -22,10 +22,13 @@ def catalogue_of(
             camera=str(values.get("Model", "")),
             seconds=None,
             digest=0,
-            num_windows=2,
             size_differs=i < differing,
             file=i,
+            width=600,
+            height=300,
+            offset=0,
             values=values,
+            windows=[(0, 0, 9), (256, 0, 9)],
             skipped_windows={"flat": 1},
         )
     for reason, name, detail in rejects:

@@ -1,12 +1,16 @@
 """Evaluators: the list in the configuration, and detection on labelled images."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
+from data_pipelines.images import find_images
 from data_pipelines.records import open_records
 from exif_jax.config import PretextConfig, PublishedEncoder
+from exif_jax.evaluation import labelled_features
 from exif_jax.evaluation.evaluators import EVALUATORS, Context, build_evaluators
 from exif_jax.objectives import build_objectives
 from exif_jax.stages.pretext import init_params
@@ -40,12 +44,27 @@ def test_a_list_of_names_with_arguments(context, params, simulated):
 def test_features_of_labelled_images_are_computed_once(context, params, simulated, monkeypatch):
     labelled = simulated / "labelled" / "train"
     calls = []
-    features = Context.features
-    monkeypatch.setattr(Context, "features", lambda *args: calls.append(args) or features(*args))
+    extract = labelled_features.extract_features
+    monkeypatch.setattr(
+        labelled_features, "extract_features", lambda *args: calls.append(args) or extract(*args)
+    )
     fresh = Context(context.extractor, context.objectives, context.records)
     for evaluate in build_evaluators(f"linear_probe:{labelled},knn:{labelled}", fresh):
         evaluate(params)
     assert len(calls) == 1
+
+
+def test_an_unreadable_image_is_named_with_its_reason(context, params, simulated, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(simulated / "labelled" / "train", images)
+    broken = find_images([images])[-1]
+    broken.write_bytes(broken.read_bytes()[:300])
+    fresh = Context(context.extractor, context.objectives, context.records)
+    for evaluate in build_evaluators(f"linear_probe:{images},knn:{images}", fresh):
+        for again in (params, dict(params)):
+            evaluate(again)
+    (row,) = fresh.unread.values()
+    assert (row["path"], row["reason"]) == (str(broken), "undecodable") and row["message"]
 
 
 def test_one_of_ones_own(context, params):
