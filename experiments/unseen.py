@@ -263,10 +263,10 @@ def cross_validate(
         name: {c: np.full((seeds, len(data.items)), np.nan) for c in data.conditions}
         for name in DETECTORS
     }
-    for number, fold in enumerate(folds(data.items)):
-        prepared = Prepared(data, fold, quick)
-        for seed in range(seeds):
-            trained = Trained(prepared, seed)
+    prepared = [Prepared(data, fold, quick) for fold in folds(data.items)]
+    for seed in range(seeds):
+        for number, one in enumerate(prepared):
+            trained = Trained(one, seed)
             for name, build in DETECTORS.items():
                 path = folder / f"{name.replace(' ', '_')}-{number}-{seed}.npz"
                 if not path.exists():
@@ -276,7 +276,7 @@ def cross_validate(
                     log.info("fold %d, seed %d: %s", number, seed, name)
                 with np.load(path) as kept:
                     for condition in data.conditions:
-                        result[name][condition][seed, fold.test] = kept[condition]
+                        result[name][condition][seed, one.fold.test] = kept[condition]
     return result
 
 
