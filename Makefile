@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 DEMO := demo
+# A few images of the demo's unseen family; the folder tells what they are.
+FEW := $(foreach class,0_real 1_fake,$(DEMO)/data/labelled/test/bilinear_decoder_unseen/$(class)/0000[0-2].jpg)
 # Compiled programs are kept, so that a second start is quick.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
@@ -15,9 +17,10 @@ SHORT := $(addprefix tests/,data_pipelines/test_records.py data_pipelines/test_p
     exif_jax/training/test_mapping.py exif_jax/training/test_loop.py \
     exif_jax/gmm/test_em.py exif_jax/detection/test_detectors.py exif_jax/cli/test_paths.py)
 
-.PHONY: help demo test test-short lint bench clean
+.PHONY: help demo demo-data demo-published test test-short lint bench clean
 help:
-	@echo "make demo   the whole method on simulated photographs: some minutes on 2 cores"
+	@echo "make demo   a few verdicts, then the whole method on simulated photographs: minutes on 2 cores"
+	@echo "make demo-published   the same with the published network, small: a quarter of an hour"
 	@echo "make test   all tests       make lint   formatter, linter, type checker, layers"
 	@echo "make test-short PYTHON=python3.12   a few minutes of them, with another interpreter"
 	@echo "make bench  speed of prepare, the input pipeline, the model and the mixture on this machine"
@@ -33,26 +36,38 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
-# Started again after an interruption, every step continues or finds itself done.
-demo: $(VENV)/installed
-	$(BIN)/python -m data_pipelines.simulated --out $(DEMO)/data --labelled 120 --test 40
+# Every step, started again after an interruption, continues or finds itself done.
+demo-data: $(VENV)/installed
+	$(BIN)/python -m data_pipelines.simulated --out $(DEMO)/data --labelled 80 --test 30
 	$(BIN)/exif-jax prepare $(DEMO)/data/photos --out $(DEMO)/records --validation-fraction 0.2
-	$(BIN)/python train.py --config=configs/demo_pretext.py \
-	    --config.data.photos=$(DEMO)/records --workdir=$(DEMO)/pretext
-	$(BIN)/python train.py --config=configs/demo_one_class.py --config.extractor=$(DEMO)/pretext \
-	    --config.data.photos=$(DEMO)/records --workdir=$(DEMO)/one_class
-	$(BIN)/python train.py --config=configs/demo_binary.py --config.extractor=$(DEMO)/pretext \
-	    --config.data.images=$(DEMO)/data/labelled/train --workdir=$(DEMO)/binary
+
+# The three stages and what their detectors say; of the configurations $(1)_*, in the folder $(2).
+define stages
+	$(BIN)/python train.py --config=configs/$(1)_pretext.py \
+	    --config.data.photos=$(DEMO)/records --workdir=$(2)/pretext
+	$(BIN)/python train.py --config=configs/$(1)_one_class.py --config.extractor=$(2)/pretext \
+	    --config.data.photos=$(DEMO)/records --workdir=$(2)/one_class
+	$(BIN)/python train.py --config=configs/$(1)_binary.py --config.extractor=$(2)/pretext \
+	    --config.data.images=$(DEMO)/data/labelled/train --workdir=$(2)/binary
 	$(BIN)/python eval.py --config=configs/demo_evaluation.py \
-	    --config.detectors=$(DEMO)/one_class/detector,$(DEMO)/binary/detector \
-	    --config.data.images=$(DEMO)/data/labelled/test --workdir=$(DEMO)/evaluation
+	    --config.detectors=$(2)/one_class/detector,$(2)/binary/detector \
+	    --config.data.images=$(DEMO)/data/labelled/test --workdir=$(2)/evaluation
 	@echo; echo "Verdicts on a few simulated images (the folder tells the truth: 0_real, 1_fake):"
 	@for kind in one_class binary; do echo; echo "$$kind:"; \
-	    $(BIN)/exif-jax detect --detector $(DEMO)/$$kind/detector \
-	    $$(for class in 0_real 1_fake; do \
-	        ls $(DEMO)/data/labelled/test/bilinear_decoder_unseen/$$class/* | head -n 3; done); done
-	@echo; echo "All images above are SIMULATED. Plots: $(DEMO)/evaluation/plots, training curves:"
-	@ls $(DEMO)/*/curves.png
+	    $(BIN)/exif-jax detect --detector $(2)/$$kind/detector $(FEW); done
+	@echo; echo "All images above are SIMULATED. Plots: $(2)/evaluation/plots, training curves:"
+	@ls $(2)/*/curves.png
+endef
+
+demo: demo-data
+	@echo; echo "What the shipped detector says. No camera took these pictures, they are SIMULATED: this"
+	@echo "shows what verdicts look like, not how good they are."; echo
+	$(BIN)/exif-jax detect $(FEW)
+	@echo; echo "Now detectors of our own, from simulated photographs:"; echo
+	$(call stages,demo,$(DEMO))
+
+demo-published: demo-data
+	$(call stages,demo_published,$(DEMO)/published)
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile

@@ -1,4 +1,4 @@
-r"""The binary detector at the demo's size, on simulated images.
+r"""The demo's binary detector: residual covariances of simulated images.
 
 python train.py --config=configs/demo_binary.py --config.extractor=RUN1 \
     --config.data.images=LABELLED_DIR --workdir=RUN3
@@ -10,11 +10,10 @@ from exif_jax.config import BinaryConfig, LabelledConfig, OptimizerConfig
 def get_config() -> BinaryConfig:
     """The configuration of the run."""
     return BinaryConfig(
-        steps=120,
-        batch_size=32,
-        checkpoint_every=40,
-        eval_every=40,
+        steps=150,
+        checkpoint_every=50,
+        eval_every=50,
         log_every=5,
-        data=LabelledConfig(patches=4, threads=2, validation_fraction=0.2),
-        optimizer=OptimizerConfig(learning_rate=1e-3),
+        data=LabelledConfig(threads=2, validation_fraction=0.2),
+        optimizer=OptimizerConfig("adamw", 1e-3, weight_decay=1e-2, schedule="cosine"),
     )

@@ -1,4 +1,4 @@
-r"""The demo's evaluation: simulated test sets, plain and compressed.
+r"""The evaluation of both demos: simulated test sets, plain and compressed.
 
 python eval.py --config=configs/demo_evaluation.py --config.detectors=RUN2/detector,RUN3/detector \
     --config.data.images=LABELLED_DIR --workdir=RUN4

@@ -1,4 +1,4 @@
-r"""The one-class detector at the demo's size, on simulated photographs.
+r"""The demo's one-class detector: one Gaussian over the features of simulated photographs.
 
 python train.py --config=configs/demo_one_class.py --config.extractor=RUN1 \
     --config.data.photos=RECORDS --workdir=RUN2
@@ -9,4 +9,4 @@ from exif_jax.config import OneClassConfig
 
 def get_config() -> OneClassConfig:
     """The configuration of the run."""
-    return OneClassConfig(num_components="1,2,5", pca=24)
+    return OneClassConfig(num_components="1")

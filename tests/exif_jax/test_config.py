@@ -33,9 +33,8 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__ini
 def test_every_file_gives_a_configuration_of_its_own(name):
     get_config = importlib.import_module(f"configs.{name}").get_config
     kinds = {"pretext": PretextConfig, "one_class": OneClassConfig, "binary": BinaryConfig}
-    kind = (kinds | {"evaluation": EvaluationConfig})[
-        name.removeprefix("demo_").removeprefix("residual_")
-    ]
+    stage = name.removeprefix("demo_").removeprefix("published_").removeprefix("residual_")
+    kind = (kinds | {"evaluation": EvaluationConfig})[stage]
     config = get_config()
     assert type(config) is kind
     before = to_json(config)
