@@ -33,9 +33,10 @@ _NEIGHBOURS = 0.95
 _OUTLIER = 4.0  # deviations
 # Power of a principal component's variance by which it is divided: between all and none (1/2, 0).
 _WHITENING = 0.25
-# By scale: side of the squares over which magnitudes are averaged, step between energies.
+# By scale: side of the squares over which magnitudes are averaged; pixels of them, the middle one
+# or all, whose energies are taken.
 _SQUARES = {1: 3, 2: 4}
-_STEPS = {1: 3, 2: 1}
+_SAMPLED = {1: slice(4, 5), 2: slice(None)}
 
 
 @cache
@@ -76,22 +77,36 @@ def residual_basis() -> np.ndarray:
 OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 
 
-def residual_maps(x_MHWC: Array) -> Array:
-    """Residuals [M, H-4, W-4, C] of normalised patches [M, H, W, 3], in units of the pixel range.
+def residual_squares(x_MHWC: Array, side: int) -> Array:
+    """Residuals of normalised patches, in units of the pixel range, by squares of pixels.
 
-    C = 57: the filters of `residual_basis` on each opponent colour plane, without padding.
+    The filters of `residual_basis` on each opponent colour plane, without padding. One convolution
+    gives a whole square: of one plane's few products a pixel CPUs would make little speed.
+
+    Args:
+        x_MHWC: [M, H, W, 3]; H - 4 and W - 4 are multiples of `side`.
+        side: of the squares.
+
+    Returns:
+        [M, 3, squares, side * side, C / 3]; pixels of a square row by row.
     """
-    colours = OPPONENT * np.array(STD)
-    # Of all planes at once: three times the products of a grouped convolution, yet faster on CPU.
-    kernel = np.einsum("hwf,dc->hwcdf", residual_basis(), colours).reshape(5, 5, 3, -1)
-    return lax.conv_general_dilated(
-        x_MHWC,
-        jnp.asarray(kernel, x_MHWC.dtype),
-        window_strides=(1, 1),
+    basis = residual_basis()
+    kernel = np.zeros((4 + side, 4 + side, side, side, basis.shape[-1]))
+    for row, column in np.ndindex(side, side):
+        kernel[row : row + 5, column : column + 5, row, column] = basis
+    red, green, blue = jnp.unstack(x_MHWC, axis=-1)
+    colours = (OPPONENT * np.array(STD)).tolist()
+    planes = jnp.stack([r * red + g * green + b * blue for r, g, b in colours], axis=1)
+    patches, _, height, width = planes.shape
+    squares = lax.conv_general_dilated(
+        planes.reshape(-1, height, width, 1),
+        jnp.asarray(kernel.reshape(4 + side, 4 + side, 1, -1), x_MHWC.dtype),
+        window_strides=(side, side),
         padding="VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision="highest",
     )
+    return squares.reshape(patches, 3, -1, side * side, basis.shape[-1])
 
 
 def _reduced(x: Array, side: int) -> Array:
@@ -100,24 +115,25 @@ def _reduced(x: Array, side: int) -> Array:
     return x.reshape(x.shape[0], rows, side, columns, side, x.shape[3]).mean(axis=(2, 4))
 
 
-def _magnitude(maps: Array, scale: int) -> Array:
+def _magnitude(squares: Array, scale: int) -> Array:
     """Magnitudes averaged over small squares: the local level of every residual."""
-    return _reduced(jnp.abs(maps), _SQUARES[scale])
+    pixels = jnp.unstack(jnp.abs(squares), axis=3)  # on CPU a mean takes twice as long
+    return (reduce(jnp.add, pixels) / len(pixels))[:, :, :, None]
 
 
-def _energy(maps: Array, scale: int) -> Array:
+def _energy(squares: Array, scale: int) -> Array:
     """Squares, scaled to the order of magnitudes and cut off at strong edges.
 
     A sample of them will do at full size: by a step that meets every phase of a colour filter
     array and of JPEG's blocks.
     """
-    first, step = _STEPS[scale] // 2, _STEPS[scale]
-    return 5 * jnp.minimum(jnp.square(maps[:, first::step, first::step]), 0.04)
+    return 5 * jnp.minimum(jnp.square(squares[:, :, :, _SAMPLED[scale]]), 0.04)
 
 
-# What is taken of the residual maps of a scale, in the order in which it is described.
+# What is taken of the residuals by squares, [M, 3, squares, pixels, C / 3], of a scale, in the
+# order in which it is described.
 STATISTICS: Final[dict[str, Callable[[Array, int], Array]]] = {
-    "residual": lambda maps, scale: maps,
+    "residual": lambda squares, scale: squares,
     "magnitude": _magnitude,
     "energy": _energy,
 }
@@ -138,10 +154,10 @@ def moments(x_MHWC: Array, statistics: Sequence[str], scales: Sequence[int]) -> 
     """
     parts = []
     for scale in scales:
-        maps = residual_maps(_reduced(x_MHWC, scale))
+        squares = residual_squares(_reduced(x_MHWC, scale), _SQUARES[scale])
         for name in statistics:
-            values = STATISTICS[name](maps, scale)
-            x_MPC = values.reshape(values.shape[0], -1, values.shape[-1])
+            values = jnp.moveaxis(STATISTICS[name](squares, scale), 1, 3)
+            x_MPC = values.reshape(len(x_MHWC), -1, 3 * values.shape[-1])
             positions, channels = x_MPC.shape[1:]
             product = jnp.einsum("mpc,mpd->mcd", x_MPC, x_MPC, precision="highest") / positions
             first = jnp.square(jnp.square(x_MPC)) if name == "residual" else x_MPC
