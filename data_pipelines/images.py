@@ -42,6 +42,7 @@ MAX_BYTES: Final = 256 * 2**20
 """Default size limit of a file."""
 MAX_PIXELS: Final = 150_000_000
 """Default limit of width x height; three bytes a pixel are needed to hold an image."""
+_BAND: Final = 2**22  # pixels converted at once
 
 _pillow_lock = threading.RLock()
 
@@ -165,7 +166,7 @@ def open_image(
             ) from error
         raise ImageError("not_an_image", f"no {'/'.join(FORMATS)} image") from error
     except Exception as error:  # Pillow's readers raise almost anything on damaged headers
-        raise ImageError("undecodable", storage.describe(error)) from error
+        raise ImageError("undecodable", _explain(error)) from error
     if image.width * image.height > max_pixels:
         raise ImageError(
             "too_many_pixels", f"{image.width} x {image.height}, more than {max_pixels:,} pixels"
@@ -205,8 +206,19 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
     except ImageError:
         raise
     except Exception as error:  # see open_image
-        raise ImageError("undecodable", storage.describe(error)) from error
+        raise ImageError("undecodable", _explain(error)) from error
     return np.ascontiguousarray(pixels)
+
+
+def _explain(error: Exception) -> str:
+    """What a reader of Pillow's found wrong."""
+    text = storage.describe(error)
+    if "MAX_TEXT" in text:  # names of limits inside Pillow
+        return (
+            "its PNG texts or colour profile are larger than 1 MiB each or 64 MiB together; "
+            "a copy without metadata can be read"
+        )
+    return text
 
 
 def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -215,6 +227,18 @@ def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.nd
 
 
 def _as_rgb(image: Image.Image) -> np.ndarray:
+    """Converts a loaded image in bands, as Pillow's copies take several times its memory."""
+    rows = max(1, _BAND // image.width)
+    if image.height <= rows:
+        return _band_as_rgb(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _band_as_rgb(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _band_as_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode.startswith("I"):

@@ -27,8 +27,8 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import scipy  # whose parts are loaded when they are used, which takes long
 from PIL import Image, JpegPresets, features
-from scipy import ndimage
 
 from data_pipelines.errors import UserError
 from data_pipelines.registry import Registry
@@ -179,7 +179,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     Pillow's own filter only approximates a Gaussian by box blurs, poorly so at a small sigma.
     Sigma is the standard deviation in pixels; 0 changes nothing.
     """
-    blurred = ndimage.gaussian_filter(image.astype(np.float32), (sigma, sigma, 0))
+    blurred = scipy.ndimage.gaussian_filter(image.astype(np.float32), (sigma, sigma, 0))
     return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
 
 

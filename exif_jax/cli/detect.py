@@ -19,6 +19,7 @@ from data_pipelines.items import Item
 from data_pipelines.prepare.report.text import printable
 from data_pipelines.sources import find_items, is_source
 from data_pipelines.storage import is_uri, valid_text
+from exif_jax.cli.compiled import keep_compiled
 from exif_jax.detection.detectors import Detection, Detector, load_detector
 from exif_jax.detection.judging import judge
 from exif_jax.detection.results import RESULTS, Results
@@ -97,6 +98,7 @@ def _share(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; exit status 1 if an image could not be read."""
+    keep_compiled()
     detector = load_detector(args.detector)
     items = find_named(args.images)
     for name in _OUTPUTS:

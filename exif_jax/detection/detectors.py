@@ -1,6 +1,7 @@
 """Detectors on disk and in use: extractor, score and threshold in one self-contained directory."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -206,11 +207,8 @@ def load_detector(path: str | Path | None = None) -> Detector:
     """
     directory = find_detector(path)
     arrays, facts = load_model(directory, DESCRIPTION)
-    if not isinstance(facts.get("threshold"), int | float):
-        raise UserError(f"{directory / DESCRIPTION}: its threshold is missing or no number")
     try:
-        if facts.setdefault("score_of", _SCORE_OF[0]) not in _SCORE_OF:
-            raise ValueError(f"score_of is {facts['score_of']!r}, not {' or '.join(_SCORE_OF)}")
+        _check(facts)
         verdicts = parse_verdicts(facts["verdicts"]) if "verdicts" in facts else None
         description = describe(str(facts.get("kind")), facts)
     except (UserError, TypeError, ValueError) as error:
@@ -226,3 +224,21 @@ def load_detector(path: str | Path | None = None) -> Detector:
     name = resolved.parent.name if resolved.name == "detector" else resolved.name
     threshold = float(facts["threshold"])
     return Detector(name, facts["kind"], description, threshold, facts, extractor, arrays, verdicts)
+
+
+def _check(facts: dict[str, Any]) -> None:
+    """Checks what detector.json says beside model, kind and verdicts; adds what it may leave out.
+
+    Raises:
+        ValueError: a field is missing or of another type; the message names it.
+    """
+    threshold = facts.get("threshold")
+    if not isinstance(threshold, int | float) or math.isnan(threshold):
+        raise ValueError("its threshold is missing or no number")
+    if facts.setdefault("score_of", _SCORE_OF[0]) not in _SCORE_OF:
+        raise ValueError(f"score_of is {facts['score_of']!r}, not {' or '.join(_SCORE_OF)}")
+    patches = facts.setdefault("patches", 0)
+    if not isinstance(patches, int) or patches < 0:
+        raise ValueError(f"patches is {patches!r}, not a whole number of at least 0")
+    if not isinstance(facts.setdefault("threshold_details", {}), dict):
+        raise ValueError("threshold_details is no object")

@@ -19,9 +19,12 @@ from exif_jax.models.patches import normalise, patch_grid
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 
 Params = dict[str, Any]
+_CHUNK = 256  # patches encoded at once
+_CPU_CHUNK = 32  # by a `FixedExtractor` on CPU, where what lies between must fit the caches
+_RUNNING = 2  # chunks at once on the devices: the next is cut out meanwhile
 _FEWER = 8  # parts of a chunk; of the second of the two shapes that are encoded
 _MIXED_TOKENS = 1024  # tokens mixed at once, unless one image or one device a row needs more
-_MIXED_IMAGES = 64  # at most; what is missing of them is padded
+_MIXED_IMAGES = 16  # at most; what is missing of them is padded, and takes as long
 _LEARNED_ROWS = 4096  # descriptions from which features are computed at once
 
 
@@ -70,7 +73,7 @@ def extract_features(
     extractor: Extractor,
     params: Params,
     images: Iterable[np.ndarray],
-    chunk: int = 256,
+    chunk: int | None = None,
     limit: int = 0,
     mesh: Mesh | None = None,
 ) -> np.ndarray:
@@ -80,7 +83,8 @@ def extract_features(
         extractor: the network.
         params: of it, on the host or, which saves a copy a call, on the devices (`replicate`).
         images: uint8 [H, W, 3] each, of any sizes; read once, in order.
-        chunk: patches encoded at once; rounded up to a multiple of the devices.
+        chunk: patches encoded at once; rounded up to a multiple of the devices. By default what is
+            fast.
         limit: at most this many patches of an image, see `limit_patches`; 0: all.
         mesh: of the devices to use; those of this process by default.
 
@@ -88,22 +92,27 @@ def extract_features(
         float32 [images, T], in order.
     """
     functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()))
-    return _extract(functions, params, images, chunk, limit)
+    return _extract(functions, params, images, chunk or _chunk(extractor, functions.mesh), limit)
 
 
 def extract_descriptions(
     extractor: FixedExtractor,
     images: Iterable[np.ndarray],
-    chunk: int = 32,
+    chunk: int | None = None,
     limit: int = 0,
     mesh: Mesh | None = None,
 ) -> np.ndarray:
     """Descriptions float32 [images, S], from which `learn` makes features.
 
-    The arguments are those of `extract_features`; no larger chunk is faster on CPU.
+    The arguments are those of `extract_features`.
     """
     functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()), "pool")
-    return _extract(functions, {}, images, chunk, limit)
+    return _extract(functions, {}, images, chunk or _chunk(extractor, functions.mesh), limit)
+
+
+def _chunk(extractor: Extractor, mesh: Mesh) -> int:
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return _CPU_CHUNK if on_cpu and isinstance(extractor, FixedExtractor) else _CHUNK
 
 
 @cache
@@ -177,15 +186,21 @@ def _tokens(
     """Tokens [N, T] of every image, with its index; chunks run across the borders of images."""
     patches: list[np.ndarray] = []  # not yet encoded
     owners: list[tuple[int, int]] = []  # (image, number of its patches) not yet complete
+    running: list[tuple[Array, int]] = []  # being encoded, and the number of patches
     tokens: list[np.ndarray] = []  # encoded, of the images in `owners`
 
+    def wait() -> None:
+        encoded, count = running.pop(0)
+        tokens.append(np.asarray(encoded)[:count])
+
     def encode_chunk(size: int) -> None:
+        if len(running) == _RUNNING:
+            wait()
         pending = np.concatenate(patches)
         now = pending[:size]
         padded = np.zeros((size, *now.shape[1:]), np.uint8)
         padded[: len(now)] = now
-        encoded = functions.encode(params, shard(padded, functions.mesh))
-        tokens.append(np.asarray(encoded)[: len(now)])
+        running.append((functions.encode(params, shard(padded, functions.mesh)), len(now)))
         patches[:] = [pending[size:]] if len(pending) > size else []
 
     def complete() -> Iterator[tuple[int, np.ndarray]]:
@@ -208,6 +223,8 @@ def _tokens(
     few = -(-chunk // (_FEWER * functions.mesh.size)) * functions.mesh.size
     while patches:
         encode_chunk(few if sum(map(len, patches)) <= chunk // 2 else chunk)
+    while running:
+        wait()
     yield from complete()
 
 

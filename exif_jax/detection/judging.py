@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exif_jax.detection.detectors import Detector
 
 _IMAGES, _PIXELS = 16, 2**24  # a group ends with either; one image may have more pixels
+_GROWTH = 2  # of groups, from one image on: the first verdict does not wait for many images
 _ORIENTATION = 0x0112
 _OPTIONAL = ("error", "p_value", "probability", "heatmap", "regions")
 
@@ -105,7 +106,9 @@ def read_picture(item: Item) -> Picture:
         orientation = int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF raises almost anything; the evidence tells of it
         orientation = 1
-    return Picture(item.name, to_rgb(image), quality, orientation, read_evidence(item.name, data))
+    pixels = to_rgb(image)
+    del image  # Pillow's own copy takes four bytes a pixel
+    return Picture(item.name, pixels, quality, orientation, read_evidence(item.name, data))
 
 
 def judge(
@@ -143,9 +146,9 @@ def judge(
 
 
 def _groups(items: Iterable[Item]) -> Iterator[list[Picture | tuple[str, str]]]:
-    """Pictures, or the path and error of what is none, so many as fit in memory."""
+    """Pictures, or the path and error of what is none: ever more, as many as fit in memory."""
     group: list[Picture | tuple[str, str]] = []
-    pixels = 0
+    pixels, most = 0, 1
     for item in items:
         try:
             picture = read_picture(item)
@@ -153,9 +156,9 @@ def _groups(items: Iterable[Item]) -> Iterator[list[Picture | tuple[str, str]]]:
             pixels += picture.pixels.shape[0] * picture.pixels.shape[1]
         except ImageError as error:
             group.append((item.name, str(error)))
-        if len(group) == _IMAGES or pixels >= _PIXELS:
+        if len(group) == most or pixels >= _PIXELS:
             yield group
-            group, pixels = [], 0
+            group, pixels, most = [], 0, min(_GROWTH * most, _IMAGES)
     if group:
         yield group
 

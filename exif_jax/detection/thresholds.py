@@ -9,8 +9,8 @@ import math
 from typing import Any, Literal
 
 import numpy as np
+import scipy  # whose parts are loaded when they are used: that of statistics takes a second
 from numpy.typing import ArrayLike
-from scipy import stats
 
 _ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996
 
@@ -101,7 +101,7 @@ def quantile_threshold(
     wanted = math.floor(fpr * (n + 1) + _ROUNDING)
     k = min(max(wanted, 1), n)
     tail = (1 - confidence) / 2
-    low, high = stats.beta.ppf([tail, 1 - tail], k, n + 1 - k)
+    low, high = scipy.stats.beta.ppf([tail, 1 - tail], k, n + 1 - k)
     warning = None
     if wanted < 1:
         needed = math.ceil((1 - _ROUNDING) / fpr) - 1

@@ -140,7 +140,7 @@ def parse_verdicts(description: Any) -> Verdicts:
             int(trained.get("smallest_side", 0)),
             stability,
         )
-    except (AttributeError, LookupError, TypeError, UserError) as error:
+    except (AttributeError, LookupError, OverflowError, TypeError, UserError) as error:
         raise ValueError(f"verdicts: {error}") from error
 
 

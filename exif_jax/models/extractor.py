@@ -110,7 +110,9 @@ def init_extractor(extractor: Extractor, key: Array) -> Params:
 @cache
 def extractor_shapes(extractor: Extractor) -> tuple[Params, int]:
     """Shapes and types of the parameters, and F, the length of the feature; nothing is computed."""
-    (feature, _), variables = jax.eval_shape(
-        extractor.init_with_output, jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3))
-    )
+
+    def init() -> Any:
+        return extractor.init_with_output(jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3)))
+
+    (feature, _), variables = jax.eval_shape(init)
     return variables.get("params", {}), feature.shape[-1]

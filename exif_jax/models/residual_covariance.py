@@ -16,8 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax import Array, lax
-from scipy.linalg import eigh
 
 from data_pipelines.errors import UserError
 from exif_jax.config import ResidualCovarianceEncoder, check_choice
@@ -366,7 +366,7 @@ def _principal_basis(x: np.ndarray, components: int) -> np.ndarray:
     wide = len(x) < x.shape[1]
     product = (x @ x.T if wide else x.T @ x) / len(x)
     size = len(product)
-    values, vectors = eigh(product, subset_by_index=(size - components, size - 1))
+    values, vectors = scipy.linalg.eigh(product, subset_by_index=(size - components, size - 1))
     values, vectors = np.maximum(values[::-1], 1e-9 * values[-1]), vectors[:, ::-1]
     directions = x.T @ vectors / np.sqrt(values * len(x)) if wide else vectors
     directions = directions * np.sign(

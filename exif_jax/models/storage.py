@@ -72,16 +72,23 @@ def load_model(directory: Path, description: str) -> tuple[Tree, dict[str, Any]]
     if not isinstance(facts, dict) or not isinstance(facts.get("format_version"), int):
         raise UserError(f"{directory / description}: has no format_version; was it edited?")
     if facts["format_version"] > FORMAT_VERSION:
-        made_by = facts.get("versions", {}).get("exif-jax", "a newer version")
+        versions = facts.get("versions")
+        made_by = versions.get("exif-jax") if isinstance(versions, dict) else None
         raise UserError(
-            f"{directory}: format {facts['format_version']} was written by exif-jax {made_by}; "
+            f"{directory}: format {facts['format_version']} was written by exif-jax "
+            f"{made_by or '(newer)'}; "
             f"this version reads up to {FORMAT_VERSION}: upgrade exif-jax"
         )
     try:
         _check_hash(directory / ARRAYS, facts)
         return unflatten(load_file(directory / ARRAYS)), facts
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{directory / ARRAYS}: damaged ({error})") from error
+    except UserError:
+        raise
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        # The last three: types that NumPy has not, and names of which one is in another.
+        raise UserError(
+            f"{directory / ARRAYS}: damaged ({error}); copy the directory again"
+        ) from error
 
 
 def sha256(path: Path) -> str:

@@ -158,10 +158,18 @@ def build_extractor(directory: Path, arrays: Tree, facts: dict[str, Any]) -> Loa
         raise UserError(f"{directory}: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
-            f"{directory}: the description of its model is damaged ({error})"
+            f"{directory}: the description of its model is damaged ({error}); copy the directory "
+            "again"
         ) from error
-    module = model.build()
     params = arrays.get("extractor", {})
+    try:
+        module = model.build()
+        extractor_shapes(module)
+    except Exception as error:  # networks of any kind, from fields of any type
+        raise UserError(
+            f"{directory}: the description of its model is damaged ({error}); copy the directory "
+            "again"
+        ) from error
     check_parameters(directory, params, module)
     return LoadedExtractor(
         module,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from data_pipelines import heic
+from data_pipelines import heic, images
 from data_pipelines.errors import UserError
 from data_pipelines.images import (
     ImageError,
@@ -111,6 +111,21 @@ def test_transparency_is_composited_on_white() -> None:
     assert (decode_image(encode(palette, transparency=b"\0\xff")) == 255).all()
     keyed = Image.new("RGB", (4, 4), (1, 2, 3))
     assert (decode_image(encode(keyed, transparency=(1, 2, 3))) == 255).all()
+
+
+def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rgba = np.random.default_rng(1).integers(0, 256, (37, 20, 4), np.uint8)
+    files = [
+        encode(Image.fromarray(rgba)),
+        encode(Image.fromarray(rgba).quantize(9)),
+        encode(Image.fromarray(rgba[..., :3]), transparency=tuple(map(int, rgba[0, 0, :3]))),
+        encode(Image.fromarray(rgba[..., 0].astype(np.uint16) * 7)),
+        encode(Image.fromarray(rgba[..., :3]).convert("CMYK"), "JPEG"),
+    ]
+    whole = [decode_image(file) for file in files]
+    monkeypatch.setattr(images, "_BAND", 100)
+    for file, pixels in zip(files, whole, strict=True):
+        np.testing.assert_array_equal(decode_image(file), pixels)
 
 
 def test_orientation_is_not_applied(make_photo: Callable[..., Path]) -> None:

@@ -28,10 +28,11 @@ def write_noise_detector(directory: Path, **facts) -> Path:
     params = jax.tree.map(np.array, init_extractor(model.build(), jax.random.key(0)))
     variances = np.cumsum([0, *range(57, 1, -1)])  # the diagonal of a row-major upper triangle
     finest = variances[18]
-    centre, kernel = params["centre"], np.zeros_like(params["feature"]["kernel"])
+    layers = params["layers"]
+    centre, kernel = params["centre"], np.zeros_like(layers["feature"]["kernel"])
     centre[finest] = 2 * np.log(4 / 255)
     kernel[finest] = 1.0
-    params["feature"] = {"kernel": kernel, "bias": np.zeros(1, np.float32)}
+    layers["feature"] = {"kernel": kernel, "bias": np.zeros(1, np.float32)}
     head = {"kernel": np.array([[2.0, -2.0]], np.float32), "bias": np.zeros(2, np.float32)}
     extractor = LoadedExtractor(model.build(), params, model, {}, (), directory)
     facts = {"score_of": "cells", "verdicts": VERDICTS} | facts

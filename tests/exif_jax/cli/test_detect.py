@@ -142,11 +142,11 @@ def test_an_interruption_keeps_what_was_judged(capsys, images, detector, monkeyp
     assert len((images / "out" / "results.jsonl").read_text().splitlines()) == 2
 
 
-def test_ctrl_c_in_a_process_of_its_own(images, detector):
-    """A real signal, at any moment after the first result."""
+def test_ctrl_c_in_a_process_of_its_own(capsys, images, detector):
+    """A real signal, at any moment after the first result; the same command continues."""
     for i in range(60):
         Image.fromarray(picture(NOISY, seed=i)).save(f"photos/{i}.png")
-    words = ["detect", "photos", "--detector", str(detector), "--out", "out"]
+    words = ["detect", "photos", "--detector", str(detector), "--json", "--out", "out"]
     code = f"import sys; from exif_jax.cli.__main__ import main; sys.exit(main({words!r}))"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -160,12 +160,17 @@ def test_ctrl_c_in_a_process_of_its_own(images, detector):
     while not kept.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     found = rows(kept.read_text())
+    assert len(found) - 1 <= len(rows(out)) <= len(found)  # kept first, then printed
     if process.returncode != 0:  # else it was quicker than the signal
         assert process.returncode == 130 and "Traceback" not in err
         assert f"{len(found)} images were judged and are kept in out" in err
     assert found and all(row["verdict"] for row in found)
+    status, _, err = run(capsys, *words)
+    assert status == 0 and f"{len(found)} of 62 images were judged before" in err
+    paths = [row["path"] for row in rows(kept.read_text())]
+    assert len(paths) == len(set(paths)) == 62
 
 
 @pytest.mark.parametrize("flag", ["--out", "--heatmap", "--csv", "--html"])

@@ -182,7 +182,7 @@ def test_groups_are_bounded_and_errors_keep_their_place(detector, tmp_path, monk
     names = ["good", "bad", "bad", "bad", "bad", "good", "good", "good", "bad"]
     paths = [tmp_path / f"{name}.png" for name in names]
     items = [Item(str(path), str(path)) for path in paths]
-    assert [len(group) for group in judging._groups(items)] == [3, 3, 2, 1]
+    assert [len(group) for group in judging._groups(items)] == [1, 2, 3, 2, 1]
     found = plain(detector).detect(paths)
     assert [row.path for row in found] == list(map(str, paths))
     assert [row.error is None for row in found] == [name == "good" for name in names]
@@ -191,8 +191,9 @@ def test_groups_are_bounded_and_errors_keep_their_place(detector, tmp_path, monk
 
 def test_a_score_that_is_no_number_is_an_error_of_its_image(detector, tmp_path, monkeypatch):
     paths = [saved(tmp_path / f"{i}.png", picture(NOISY)) for i in range(2)]
+    scores = iter([np.nan, 0.1])
     monkeypatch.setattr(
-        type(detector), "score", lambda self, images: np.array([np.nan, 0.1][: len(list(images))])
+        type(detector), "score", lambda self, images: np.array([next(scores) for _ in images])
     )
     bad, good = plain(detector).detect(paths)
     assert bad.verdict is None and "no number" in bad.error
