@@ -23,7 +23,7 @@ help:
 	@echo "make demo-published   the same with the published network, small: a quarter of an hour"
 	@echo "make test   all tests       make lint   formatter, linter, type checker, layers"
 	@echo "make test-short PYTHON=python3.12   a few minutes of them, with another interpreter"
-	@echo "make bench  speed of prepare, the input pipeline, the model and the mixture on this machine"
+	@echo "make bench  speed of prepare, the input pipeline, the model, the mixture and detect on this machine"
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11")'
@@ -85,6 +85,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/gmm.py
+	$(BIN)/python benchmarks/detect.py
 
 clean:
 	rm -rf .venv .venv-* $(DEMO) .jax_cache build *.egg-info

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TITLES = {
     "speed.py": {"Network"},
     "gmm.py": {"Peak memory", "Streamed", "EM iteration", "Whole fit", "Scoring"},
+    "detect.py": {"Start", "Pictures", "A window of 256x256", "Memory"},
     # The other sections run the whole command many times, longer than a test should.
     "prepare.py --only windows reading": {
         "A window in different encodings",
