@@ -17,12 +17,13 @@ SHORT := $(addprefix tests/,data_pipelines/test_records.py data_pipelines/test_p
     exif_jax/training/test_mapping.py exif_jax/training/test_loop.py \
     exif_jax/gmm/test_em.py exif_jax/detection/test_detectors.py exif_jax/cli/test_paths.py)
 
-.PHONY: help demo demo-data demo-published test test-short lint bench clean
+.PHONY: help demo demo-data demo-published test test-short lint bench shipped clean
 help:
 	@echo "make demo   a few verdicts, then the whole method on simulated photographs: minutes on 2 cores"
 	@echo "make demo-published   the same with the published network, small: a quarter of an hour"
 	@echo "make test   all tests       make lint   formatter, linter, type checker, layers"
 	@echo "make test-short PYTHON=python3.12   a few minutes of them, with another interpreter"
+	@echo "make shipped DATA=DIR WORK=DIR   the shipped detectors and their results again, from the images that they learned from"
 	@echo "make bench  speed of prepare, the input pipeline, the model, the mixture and detect on this machine"
 
 $(VENV)/installed: pyproject.toml
@@ -86,6 +87,11 @@ bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/gmm.py
 	$(BIN)/python benchmarks/detect.py
+
+# What is shipped, made again: DATA holds MANIFEST.csv, photos/ and generated/, WORK what is computed on the way.
+shipped: $(VENV)/installed-test
+	$(BIN)/python experiments/unseen.py --data $(DATA) --work $(WORK)
+	$(BIN)/python experiments/ship.py --data $(DATA) --work $(WORK)
 
 clean:
 	rm -rf .venv .venv-* $(DEMO) .jax_cache build *.egg-info

@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("script", ["real_photos.py", "few_photos.py", "descriptions.py"])
+@pytest.mark.parametrize(
+    "script", ["real_photos.py", "few_photos.py", "descriptions.py", "unseen.py", "ship.py"]
+)
 def test_an_experiment_starts(script: str) -> None:
     command = [sys.executable, ROOT / "experiments" / script]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True)

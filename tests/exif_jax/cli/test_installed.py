@@ -1,12 +1,15 @@
 """The commands as installed from a wheel, from a directory without the checkout."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
 PIP_INSTALL = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
@@ -81,3 +84,16 @@ def test_a_misspelt_name_gets_the_nearest(command):
     assert "--config=pretxt: no such configuration file; did you mean pretext?" in err
     for name in ("binary", "demo_pretext", "evaluation", "one_class"):
         assert name in err
+
+
+def test_the_shipped_detector_judges_a_picture(command, tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(128, 20, (256, 320, 3)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.jpg", quality=90)
+    status, out, err = command("detect", "noise.jpg", "--json")
+    assert status == 0, err
+    judged = json.loads(out)
+    assert judged["path"] == "noise.jpg" and 0 <= judged["probability"] <= 1
+    assert judged["verdict"] in ("photo", "generated", "unsure")
+    status, out, err = command("detect", "noise.jpg", "--detector", "one_class", "--json")
+    assert status == 0 and 0 < json.loads(out)["p_value"] <= 1, err
