@@ -65,6 +65,7 @@ class ResidualCovarianceEncoder(EncoderConfig):
     features: int = 64  # length of the feature
     hidden: tuple[int, ...] = ()  # units of each hidden layer
     dropout: float = 0.0  # share of the inputs of every layer that training leaves out
+    linear: int = 0  # of the features, how many skip the hidden layers
     components: int = 0  # principal components of descriptions that the layers see; 0: no such step
     statistics: tuple[str, ...] = ("magnitude", "energy")  # or residual, of the residual maps
     scales: tuple[int, ...] = (1, 2)  # factors of reduction before filtering: 1 or 2

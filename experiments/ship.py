@@ -18,7 +18,7 @@ import numpy as np
 from held_out import Fold
 from photos import Item, log, make_items, start
 from scipy.special import expit
-from unseen import AUGMENTED, CONDITIONS, PREPARE, SEEDS, Prepared, Trained, cross_validate
+from unseen import AUGMENTED, CONDITIONS, PREPARE, SEEDS, Prepared, Trained, cross_validate, summed
 from unseen import describe as describe_windows
 from unseen_models import (
     ALPHA,
@@ -27,7 +27,9 @@ from unseen_models import (
     FEATURES,
     GAUSSIANS,
     HIDDEN,
+    LINEAR,
     Tail,
+    fit_class,
     fit_directions,
     fit_mixture,
     train_binary,
@@ -58,7 +60,7 @@ def experiment(data: Path, work: Path, tiny: bool) -> None:
     results = json.loads((work / "results.json").read_text())
     items = make_items(data)[:: 12 if tiny else 1]
     everything = describe_windows(items, data, work, CONDITIONS[: 2 if tiny else None])
-    kept = cross_validate(everything, work / "scores", 1 if tiny else SEEDS, tiny)
+    kept = summed(cross_validate(everything, work / "scores", 1 if tiny else SEEDS, tiny))
     out = work / "shipped" if tiny else FOLDER
     trained = Trained(Prepared(everything, Fold(np.arange(len(items)), np.zeros(0, int)), tiny), 0)
     for kind, make in (("binary", ship_binary), ("one_class", ship_one_class)):
@@ -102,28 +104,33 @@ def ship_binary(
 ) -> None:
     """Trains the binary detector on all windows."""
     reduction, rows = trained.of.both
-    params = train_binary(
-        rows, trained.of.labels, trained.teacher("EXIF"), Tail(), 0, trained.steps
-    )
-    labels = np.array([item.label for item in items])
+    labels = trained.of.labels
+    params = train_binary(rows, labels, trained.teacher("EXIF"), Tail(), 0, trained.steps)
+    line, bias = fit_class(rows, labels, trained.directions)
+    linear = {"kernel": line[:, None], "bias": bias.reshape(1)}
+    layers = params["extractor"]["layers"] | {"linear": linear}
+    kernel = np.concatenate([params["head"]["fc"]["kernel"], [[0, LINEAR]]]).astype(np.float32)
+    head = {"fc": params["head"]["fc"] | {"kernel": kernel}}
     below, above, rates = thresholds(held_out, items)
-    line = fit_calibration(held_out, labels)
+    calibration = fit_calibration(held_out, labels)
     variances = spread(held_out, np.array([item.source for item in items]), labels)
     verdicts = {
         "photo_below": float(np.float32(expit(below))),
         "generated_above": float(np.float32(expit(above))),
         "rates": rates,
-        "calibration": {"slope": line.slope, "intercept": line.intercept, "prior": 0.5},
-        "by_cells": [{"cells": n, "slope": line.slope * variances.certainty(n)} for n in CELLS],
+        "calibration": {**calibration._asdict(), "prior": 0.5},
+        "by_cells": [
+            {"cells": n, "slope": calibration.slope * variances.certainty(n)} for n in CELLS
+        ],
         "trained_range": TRAINED_RANGE,
         "stability": STABILITY,
     }
     _save(
         folder,
         "binary",
-        ResidualCovarianceEncoder(FEATURES, HIDDEN, DROPOUT),
-        reduction.folded(params["extractor"]["layers"]),
-        {"head": params["head"]},
+        ResidualCovarianceEncoder(FEATURES + 1, HIDDEN, DROPOUT, linear=1),
+        reduction.folded(layers),
+        {"head": head},
         verdicts,
         items,
         results,

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from held_out import Fold, folds
 from photos import Item, log, make_items, start
-from sklearn.cross_decomposition import PLSRegression
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from unseen_models import (
     COMPONENTS,
     DIRECTIONS,
+    LINEAR,
     PHOTO_COMPONENTS,
     STEPS,
     TEACHER_STEPS,
@@ -29,6 +29,7 @@ from unseen_models import (
     Tags,
     Tail,
     features,
+    fit_class,
     fit_directions,
     fit_mixture,
     log_odds,
@@ -36,7 +37,7 @@ from unseen_models import (
     train_binary,
     train_teacher,
 )
-from unseen_report import write_report
+from unseen_report import Scores, write_report
 
 from data_pipelines.exif import load_exif
 from data_pipelines.files import replacing_file
@@ -164,20 +165,16 @@ class Trained:
 
     def discriminant(self) -> Scorer:
         """Linear discriminant analysis with shrinkage."""
-        reduction, flat, labels = self._flat()
+        reduction, rows = self.of.both
         fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=[0.5, 0.5])
-        fitted.fit(flat, labels)
+        fitted.fit(rows.reshape(-1, rows.shape[-1]), np.tile(self.of.labels, len(rows)))
         return lambda name: fitted.decision_function(reduction(self.of.tested(name)))
 
     def least_squares(self) -> Scorer:
         """Partial least squares on the class."""
-        reduction, flat, labels = self._flat()
-        fitted = PLSRegression(self.directions, scale=False).fit(flat, 2.0 * labels - 1)
-        return lambda name: fitted.predict(reduction(self.of.tested(name))).ravel()
-
-    def _flat(self) -> tuple[Reduction, np.ndarray, np.ndarray]:
         reduction, rows = self.of.both
-        return reduction, rows.reshape(-1, rows.shape[-1]), np.tile(self.of.labels, len(rows))
+        kernel, bias = fit_class(rows, self.of.labels, self.directions)
+        return lambda name: reduction(self.of.tested(name)) @ kernel + bias
 
     def one_class(self, learn: Callable[[np.ndarray], Params]) -> Scorer:
         """Gaussians on linear features of photographs; surprise."""
@@ -224,15 +221,15 @@ def some(rows: np.ndarray) -> np.ndarray:
 
 
 DETECTORS: dict[str, Callable[[Trained], Scorer]] = {
-    "binary": lambda t: t.binary("EXIF"),
-    "binary, EXIF shuffled": lambda t: t.binary("shuffled"),
-    "binary, untrained teacher": lambda t: t.binary("untrained"),
-    "binary, no teacher (alpha 0)": lambda t: t.binary("none"),
-    "binary, no augmentation": lambda t: t.binary("EXIF", versions=1),
-    "binary, no dropout, no teacher": lambda t: t.binary("none", Tail(dropout=0.0)),
-    "binary, no hidden layer, no teacher": lambda t: t.binary("none", Tail(hidden=())),
-    "binary, discriminant analysis": lambda t: t.discriminant(),
-    "binary, partial least squares": lambda t: t.least_squares(),
+    "perceptron": lambda t: t.binary("EXIF"),
+    "perceptron, EXIF shuffled": lambda t: t.binary("shuffled"),
+    "perceptron, untrained teacher": lambda t: t.binary("untrained"),
+    "perceptron, no teacher": lambda t: t.binary("none"),
+    "perceptron, no augmentation": lambda t: t.binary("EXIF", versions=1),
+    "perceptron, no teacher, no dropout": lambda t: t.binary("none", Tail(dropout=0.0)),
+    "perceptron, no teacher, no hidden layer": lambda t: t.binary("none", Tail(hidden=())),
+    "discriminant analysis": lambda t: t.discriminant(),
+    "least squares": lambda t: t.least_squares(),
     "one-class": lambda t: t.one_class(t.following(t.tags)),
     "one-class, EXIF shuffled": lambda t: t.one_class(t.following(t.tags.shuffled(t.seed))),
     "one-class, make and model": lambda t: t.one_class(t.following(t.tags.only(CAMERA))),
@@ -242,6 +239,28 @@ DETECTORS: dict[str, Callable[[Trained], Scorer]] = {
     "one-class, perceptron": lambda t: t.of_teacher(),
 }
 
+# The binary detector is the sum of a perceptron and a linear part; the same of its controls.
+SUMS = {
+    "binary": "perceptron",
+    "binary, EXIF shuffled": "perceptron, EXIF shuffled",
+    "binary, untrained teacher": "perceptron, untrained teacher",
+    "binary, no teacher (alpha 0)": "perceptron, no teacher",
+}
+PARTS = {f"binary, {name}": name for name in DETECTORS if not name.startswith("one-class")}
+
+
+def summed(scores: Scores) -> Scores:
+    """Scores of what is reported, by those of `DETECTORS`."""
+    conditions = tuple(scores["one-class"])
+    linear = scores["least squares"]
+    sums = {
+        name: {c: scores[part][c] + LINEAR * linear[c] for c in conditions}
+        for name, part in SUMS.items()
+    }
+    parts = {f"{name} alone": scores[part] for name, part in PARTS.items()}
+    rest = {name: own for name, own in scores.items() if name.startswith("one-class")}
+    return sums | parts | rest
+
 
 def experiment(data: Path, work: Path, tiny: bool) -> None:
     """Describes all windows, trains and tests every detector in every fold, and reports."""
@@ -250,14 +269,14 @@ def experiment(data: Path, work: Path, tiny: bool) -> None:
     if tiny:
         items, conditions, seeds = items[::12], CONDITIONS[:2], 1
     everything = describe(items, data, work, conditions)
-    scores = cross_validate(everything, work / "scores", seeds, tiny)
+    scores = summed(cross_validate(everything, work / "scores", seeds, tiny))
     write_report(everything.items, everything.conditions["none"], scores, work)
 
 
 def cross_validate(
     data: Data, folder: Path, seeds: int, quick: bool
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Scores [seeds, n] of every window by a model that saw none like it: detector -> condition."""
+    """Scores [seeds, n] of every window by a model that saw none like it: by part, condition."""
     folder.mkdir(parents=True, exist_ok=True)
     result = {
         name: {c: np.full((seeds, len(data.items)), np.nan) for c in data.conditions}

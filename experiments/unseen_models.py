@@ -37,6 +37,7 @@ DIRECTIONS = 24
 GAUSSIANS = 5
 HIDDEN, FEATURES, DROPOUT = (256, 128), 64, 0.4
 ALPHA = 0.05  # the published weight
+LINEAR = 5.0  # log-odds of the binary detector for 1 of the linear part, which tells +1 from -1
 STEPS, TEACHER_STEPS = 1600, 600
 BATCH = 256
 OPTIMIZER = OptimizerConfig("adamw", 1e-3, weight_decay=1e-2, schedule="cosine", ema=0.99)
@@ -63,9 +64,10 @@ class Reduction:
 
     def folded(self, layers: Params) -> Params:
         """Parameters, for descriptions, of an extractor with these layers for components."""
-        first = "hidden1" if "hidden1" in layers else "feature"
-        kernel = self.basis.astype(np.float64) @ layers[first]["kernel"]
-        own = {first: {**layers[first], "kernel": kernel.astype(np.float32)}}
+        own = {}
+        for first in {"hidden1" if "hidden1" in layers else "feature", "linear"} & layers.keys():
+            kernel = self.basis.astype(np.float64) @ layers[first]["kernel"]
+            own[first] = {**layers[first], "kernel": kernel.astype(np.float32)}
         return {"centre": self.centre, "scale": self.scale, "layers": layers | own}
 
 
@@ -269,6 +271,25 @@ def fit_directions(rows: np.ndarray, tags: Tags, directions: int) -> Params:
     flat = rows.reshape(-1, rows.shape[-1])
     kernel, bias = supervised_directions(flat, np.tile(targets, (len(rows), 1)), directions)
     return {"feature": {"kernel": kernel, "bias": bias}}
+
+
+def fit_class(
+    rows: np.ndarray, labels: np.ndarray, directions: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [components] and bias of a line to +1 (generated) and -1, by partial least squares.
+
+    Args:
+        rows: [V, n, components] of windows in V versions.
+        labels: [n], 1 for a generated image.
+        directions: between rows and the line.
+    """
+    flat = rows.reshape(-1, rows.shape[-1])
+    target = np.tile(2.0 * labels - 1, len(rows))[:, None]
+    kernel, bias = supervised_directions(flat, target, directions)
+    # Features are uncorrelated and of variance 1, so each is regressed on by itself.
+    slopes = ((flat @ kernel + bias).T @ (target - target.mean())) / len(flat)
+    line, offset = kernel @ slopes, bias @ slopes + target.mean()
+    return line[:, 0].astype(np.float32), offset.astype(np.float32)
 
 
 def fit_mixture(feature: np.ndarray, seed: int) -> gmm.GaussianMixture:

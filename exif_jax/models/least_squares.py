@@ -62,7 +62,9 @@ def supervised_directions(
     both = np.hstack([x - mean, targets - targets.mean(axis=0)])
     # Only products of columns count: a triangular factor has the same in far fewer rows, and
     # beside its negative a mean of zero.
-    factor = np.linalg.qr(both, mode="r") if len(both) > 2 * both.shape[1] else both
+    factor: np.ndarray = both
+    if len(both) > 2 * both.shape[1]:
+        factor = np.asarray(np.linalg.qr(both, mode="r"))
     rows = np.concatenate([factor, -factor])
     model = PLSRegression(directions, scale=False, max_iter=2000)
     rotation = model.fit(rows[:, : x.shape[1]], rows[:, x.shape[1] :]).x_rotations_

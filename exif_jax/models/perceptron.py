@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jax import Array
 
 
@@ -13,11 +14,13 @@ class Perceptron(nn.Module):
         features: F, outputs.
         hidden: units of each hidden layer.
         dropout: share of the inputs of every layer that is left out while training.
+        linear: how many of the outputs, the last ones, are linear in the row itself.
     """
 
     features: int
     hidden: Sequence[int] = ()
     dropout: float = 0.0
+    linear: int = 0
 
     @nn.compact
     def __call__(self, x_BS: Array, train: bool = False) -> tuple[Array, dict[str, Array]]:
@@ -28,9 +31,12 @@ class Perceptron(nn.Module):
             train: leaves numbers out at random; needs the key "dropout".
         """
         layers = {}
-        x = nn.Dropout(self.dropout, deterministic=not train)(x_BS)
+        x = beside = nn.Dropout(self.dropout, deterministic=not train)(x_BS)
         for layer, units in enumerate(self.hidden, start=1):
             x = layers[f"hidden{layer}"] = nn.gelu(nn.Dense(units, name=f"hidden{layer}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = layers["feature"] = nn.Dense(self.features, name="feature")(x)
+        x = nn.Dense(self.features - self.linear, name="feature")(x)
+        if self.linear:
+            x = jnp.concatenate([x, nn.Dense(self.linear, name="linear")(beside)], axis=-1)
+        layers["feature"] = x
         return x, layers

@@ -288,6 +288,7 @@ class ResidualCovarianceExtractor(FixedExtractor):
         features: F, length of the feature.
         hidden: units of each hidden layer; none: the feature is linear in the description.
         dropout: share of the inputs of every layer that training leaves out.
+        linear: how many numbers of the feature, the last ones, skip the hidden layers.
         components: principal components of descriptions that the layers see; 0: descriptions.
         statistics: of the residuals, names in `STATISTICS`.
         scales: factors by which patches are reduced, one after the other.
@@ -296,6 +297,7 @@ class ResidualCovarianceExtractor(FixedExtractor):
     features: int = 64
     hidden: Sequence[int] = ()
     dropout: float = 0.0
+    linear: int = 0
     components: int = 0
     statistics: Sequence[str] = ("magnitude", "energy")
     scales: Sequence[int] = (1, 2)
@@ -331,7 +333,10 @@ class ResidualCovarianceExtractor(FixedExtractor):
         if self.components:
             basis = self.param("basis", nn.initializers.lecun_normal(), (*size, self.components))
             x = x @ lax.stop_gradient(basis)
-        return Perceptron(self.features, self.hidden, self.dropout, name="layers")(x, train)
+        perceptron = Perceptron(
+            self.features, self.hidden, self.dropout, self.linear, name="layers"
+        )
+        return perceptron(x, train)
 
     def standardise(self, params: Params, descriptions: np.ndarray) -> Params:
         """Parameters that centre, scale and project like these descriptions [n, S].
@@ -387,6 +392,11 @@ def build(config: ResidualCovarianceEncoder) -> ResidualCovarianceExtractor:
             raise UserError(f"config.model.{name} = {getattr(config, name)}: 1 unit or more")
     if config.components < 0:
         raise UserError(f"config.model.components = {config.components} must not be less than 0")
+    if not 0 <= config.linear < config.features:
+        raise UserError(
+            f"config.model.linear = {config.linear} must lie in [0, {config.features}), below "
+            "config.model.features"
+        )
     if not 0 <= config.dropout < 1:
         raise UserError(f"config.model.dropout = {config.dropout} must lie in [0, 1)")
     for name in config.statistics or ("",):
@@ -397,6 +407,7 @@ def build(config: ResidualCovarianceEncoder) -> ResidualCovarianceExtractor:
         config.features,
         tuple(config.hidden),
         config.dropout,
+        config.linear,
         config.components,
         tuple(config.statistics),
         tuple(config.scales),

@@ -253,11 +253,24 @@ def test_dropout_is_of_training_alone(extractor):
     assert np.abs(first[0] - second[0]).max() > 1e-3
 
 
+def test_linear_features_skip_the_hidden_layers():
+    module = ResidualCovarianceEncoder(features=6, hidden=(5,), linear=2).build()
+    params = init_extractor(module, jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(2, 4 * BLOCK)).astype(np.float32)
+    feature, layers = apply(module, params, x, method="learn")
+    assert feature.shape == (2, 6)
+    np.testing.assert_array_equal(layers["feature"], feature)
+    own = jax.tree.map(np.asarray, params["layers"]["linear"])
+    np.testing.assert_allclose(feature[:, 4:], x @ own["kernel"] + own["bias"], atol=1e-4)
+
+
 def test_stored_configuration_builds_it_again():
-    config = ResidualCovarianceEncoder(9, (4, 3), 0.5, 7, ("residual",), (2,))
+    config = ResidualCovarianceEncoder(9, (4, 3), 0.5, 2, 7, ("residual",), (2,))
     assert encoder_from_json(to_json(config)) == config
     with pytest.raises(UserError, match=r"config.model.hidden = \(0,\)"):
         ResidualCovarianceEncoder(hidden=(0,)).build()
+    with pytest.raises(UserError, match=r"config.model.linear = 6 must lie in \[0, 6\)"):
+        ResidualCovarianceEncoder(features=6, linear=6).build()
     with pytest.raises(UserError, match=r"config.model.dropout = 1 must"):
         ResidualCovarianceEncoder(dropout=1).build()
     with pytest.raises(UserError, match=r"config.model.components = -1"):
