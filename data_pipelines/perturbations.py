@@ -31,6 +31,7 @@ import scipy  # whose parts are loaded when they are used, which takes long
 from PIL import Image, JpegPresets, features
 
 from data_pipelines.errors import UserError
+from data_pipelines.images import quiet_pillow
 from data_pipelines.registry import Registry
 
 CHROMA_SUBSAMPLING = "4:2:0"  # Pillow's own default, and what most of the web applies
@@ -132,7 +133,9 @@ def require_codec(codec: str) -> None:
 def _recompress(image: np.ndarray, file_format: str, **options: Any) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, file_format, **options)
-    with Image.open(buffer) as decoded:
+    with quiet_pillow():  # which warns of large pictures
+        decoded = Image.open(buffer)
+    with decoded:
         return np.asarray(decoded)
 
 

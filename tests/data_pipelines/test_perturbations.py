@@ -263,3 +263,8 @@ def test_both_ends_of_the_ranges_are_drawn() -> None:
     rng = np.random.default_rng(0)
     sides = {augment(noise(4, 4), rng, config).shape[0] for _ in range(60)}
     assert sides == {64, 65, 66}
+
+
+def test_large_pictures_are_compressed_without_a_warning(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)  # of Pillow, which warns above
+    assert parse_perturbation("jpeg:90").apply(np.zeros((64, 64, 3), np.uint8)).shape == (64, 64, 3)
