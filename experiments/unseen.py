@@ -19,6 +19,7 @@ from held_out import Fold, folds
 from photos import Item, log, make_items, start
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from unseen_models import (
+    CLASS_DIRECTIONS,
     COMPONENTS,
     DIRECTIONS,
     LINEAR,
@@ -139,7 +140,7 @@ class Trained:
         self.of, self.seed, self.tags = prepared, seed, prepared.tags
         quick = prepared.quick
         self.steps, self.teacher_steps = (20, 20) if quick else (STEPS, TEACHER_STEPS)
-        self.directions = 8 if quick else DIRECTIONS
+        self.directions, self.class_directions = (8, 8) if quick else (DIRECTIONS, CLASS_DIRECTIONS)
         self.teachers: dict[str, Params] = {}
 
     def teacher(self, kind: str) -> Params | None:
@@ -173,26 +174,27 @@ class Trained:
     def least_squares(self) -> Scorer:
         """Partial least squares on the class."""
         reduction, rows = self.of.both
-        kernel, bias = fit_class(rows, self.of.labels, self.directions)
+        kernel, bias = fit_class(rows, self.of.labels, self.class_directions)
         return lambda name: reduction(self.of.tested(name)) @ kernel + bias
 
     def one_class(self, learn: Callable[[np.ndarray], Params]) -> Scorer:
         """Gaussians on linear features of photographs; surprise."""
         reduction, rows = self.of.of_photos
         tail = Tail(features=self.directions, hidden=())
-        return self._density(tail, {"layers": learn(rows)}, reduction, rows[0])
+        return self._density(tail, {"layers": learn(rows)}, reduction, rows)
 
     def of_teacher(self) -> Scorer:
         """Gaussians on the features of the perceptron that learned EXIF; surprise."""
         reduction, rows = self.of.both
         layers = self.teacher("EXIF")
         assert layers is not None
-        return self._density(Tail(), layers, reduction, rows[0][self.of.labels == 0])
+        return self._density(Tail(), layers, reduction, rows[:, self.of.labels == 0])
 
     def _density(
         self, tail: Tail, layers: Params, reduction: Reduction, known: np.ndarray
     ) -> Scorer:
-        mixture = fit_mixture(features(tail, layers, known), self.seed)
+        feature = features(tail, layers, known.reshape(-1, known.shape[-1]))
+        mixture = fit_mixture(feature, self.seed)
         return lambda name: surprise(
             mixture, features(tail, layers, reduction(self.of.tested(name)))
         )
@@ -246,7 +248,7 @@ SUMS = {
     "binary, untrained teacher": "perceptron, untrained teacher",
     "binary, no teacher (alpha 0)": "perceptron, no teacher",
 }
-PARTS = {f"binary, {name}": name for name in DETECTORS if not name.startswith("one-class")}
+PARTS = {f"binary, part: {name}": name for name in DETECTORS if not name.startswith("one-class")}
 
 
 def summed(scores: Scores) -> Scores:
@@ -257,7 +259,7 @@ def summed(scores: Scores) -> Scores:
         name: {c: scores[part][c] + LINEAR * linear[c] for c in conditions}
         for name, part in SUMS.items()
     }
-    parts = {f"{name} alone": scores[part] for name, part in PARTS.items()}
+    parts = {name: scores[part] for name, part in PARTS.items()}
     rest = {name: own for name, own in scores.items() if name.startswith("one-class")}
     return sums | parts | rest
 

@@ -32,8 +32,9 @@ from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.step import Batch, LossFn, Params, StepFn, initial_state, map_train_step
 
 COMPONENTS = 512  # of both classes, before the perceptron
-PHOTO_COMPONENTS = 128  # of photographs, before partial least squares
-DIRECTIONS = 24
+PHOTO_COMPONENTS = 256  # of photographs, before partial least squares
+DIRECTIONS = 48  # of the one-class detector
+CLASS_DIRECTIONS = 24  # of the linear part of the binary one
 GAUSSIANS = 5
 HIDDEN, FEATURES, DROPOUT = (256, 128), 64, 0.4
 ALPHA = 0.05  # the published weight
