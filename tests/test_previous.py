@@ -160,7 +160,7 @@ def test_the_extractor_gives_the_same_features(inside):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_gives_the_same_scores(inside, name):
-    detector = load_detector(name)
+    detector = load_detector(f"./{name}")  # the plain name is that of a shipped one
     assert detector.threshold == EXPECTED["thresholds"][name]
     expected = EXPECTED["scores"][name]
     np.testing.assert_allclose(detector.score(images()), expected, rtol=1e-5, atol=1e-6)
@@ -168,7 +168,7 @@ def test_a_detector_gives_the_same_scores(inside, name):
 
 @pytest.mark.parametrize("name", ["one_class", "binary"])
 def test_detect_says_the_same(inside, name, capsys):
-    assert main(["detect", "labelled", f"--detector={name}", "--json"]) == 0
+    assert main(["detect", "labelled", f"--detector=./{name}", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for line, score in zip(lines, EXPECTED["scores"][name], strict=True):
         assert line["score"] == pytest.approx(score, rel=1e-5, abs=1e-6)
