@@ -14,7 +14,8 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 SHORT := $(addprefix tests/,data_pipelines/test_records.py data_pipelines/test_pipeline.py \
     exif_jax/test_config.py exif_jax/test_losses.py exif_jax/test_metrics.py \
     exif_jax/models/test_parity.py exif_jax/models/test_storage.py \
-    exif_jax/training/test_mapping.py exif_jax/training/test_loop.py \
+    exif_jax/training/test_mapping.py::test_eight_devices_train_as_one[binary] \
+    exif_jax/training/test_loop.py \
     exif_jax/gmm/test_em.py exif_jax/detection/test_detectors.py exif_jax/cli/test_paths.py)
 
 .PHONY: help demo demo-data demo-published test test-short lint bench shipped clean

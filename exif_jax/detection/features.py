@@ -219,8 +219,9 @@ def _tokens(
             while sum(map(len, patches)) >= chunk:
                 encode_chunk(chunk)
         yield from complete()
-    # One small image, padded to a whole chunk, would take as long as a large one. Chunks of a window
-    # have one size: programs of two round differently, and what is kept would depend on the order.
+    # One small image, padded to a whole chunk, would take as long as a large one. Chunks of one
+    # window have one size: programs of two round differently, and what is kept would depend on the
+    # order.
     few = -(-chunk // (_FEWER * functions.mesh.size)) * functions.mesh.size
     few = chunk if chunk <= max(_CPU_CHUNK, functions.mesh.size) else few
     while patches:
