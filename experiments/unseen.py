@@ -64,6 +64,7 @@ class Data:
         items: the windows.
         versions: float32 [V, n, S], descriptions of every version, the unchanged one first.
         conditions: by name, float32 [n, S] of what is tested.
+        tags: what the EXIF of each photograph says; nothing of a generated image.
     """
 
     items: Sequence[Item]

@@ -224,7 +224,7 @@ def _by_camera(judge: Judge, scores: Scores) -> list[dict[str, Any]]:
 
 
 def plot_reliability(labels: np.ndarray, log_odds: np.ndarray, path: Path) -> None:
-    """Stated against true probability; each fold is read by a line fitted to the other ones."""
+    """Stated against true probability; the calibrated line is fitted to the same scores."""
     fig, (top, bottom) = plt.subplots(
         2, 1, figsize=(5, 6), height_ratios=(4, 1), sharex=True, layout="constrained"
     )

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image
 
 from data_pipelines.files import replacing_file
 from data_pipelines.images import MAX_BYTES, open_image, to_rgb
 from data_pipelines.items import Item
-from data_pipelines.prepare.report.text import number, printable
+from data_pipelines.prepare.report.environment import page_environment
+from data_pipelines.prepare.report.text import number
 from data_pipelines.sources import read_item
 from exif_jax.detection.heatmaps import upright
 from exif_jax.detection.results import Results, Row
@@ -58,14 +58,7 @@ def write_page(
 
     shown = heapq.nlargest(MOST, rows(), key=lambda entry: entry[:2])
     shown.sort(key=lambda entry: entry[1])
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("exif_jax.detection"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalise,
-    )
+    environment = page_environment("exif_jax.detection")
     environment.filters["number"] = number
     # The very bytes, as their hash allows them to run.
     script = environment.loader.get_source(environment, "sort.js")[0]  # type: ignore[union-attr]
@@ -84,11 +77,6 @@ def write_page(
     )
     with replacing_file(path) as temporary, temporary.open("wb") as file:
         stream.dump(file, "utf-8")
-
-
-def _finalise(value: object) -> object:
-    plain = isinstance(value, str) and not isinstance(value, Markup)
-    return printable(value) if plain else value  # type: ignore[arg-type]
 
 
 def _shown(row: Row, items: Mapping[str, Item]) -> dict[str, Any]:

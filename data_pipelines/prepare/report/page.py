@@ -6,11 +6,9 @@ The page is in `templates/`; here is what its texts and areas are made of.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import jinja2
-from markupsafe import Markup
-
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report import text
+from data_pipelines.prepare.report.environment import page_environment
 from data_pipelines.prepare.report.plots import Area, divide, histogram
 
 Report = Mapping[str, Any]
@@ -69,14 +67,7 @@ WINDOW_MEANINGS: Final[dict[str, str]] = {
 
 def render_page(report: Report, title: str) -> str:
     """Returns a report of `tag_report.build_report` as one HTML file that loads nothing else."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("data_pipelines.prepare.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalise,
-    )
+    environment = page_environment("data_pipelines.prepare.report")
     environment.filters |= {
         name: getattr(text, name) for name in ("number", "amount", "percent", "format_value")
     }
@@ -92,12 +83,6 @@ def render_page(report: Report, title: str) -> str:
         REMEDIES=REMEDIES,
         WINDOW_MEANINGS=WINDOW_MEANINGS,
     )
-
-
-def _finalise(value: object) -> object:
-    """Spells out invisible characters of every text that the template shows."""
-    plain = isinstance(value, str) and not isinstance(value, Markup)
-    return text.printable(value) if plain else value  # type: ignore[arg-type]
 
 
 def _blocks(makes_models: Mapping[str, Mapping[str, int]]) -> Iterator[dict[str, Any]]:
