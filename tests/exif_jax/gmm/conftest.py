@@ -10,9 +10,12 @@ from exif_jax import gmm
 from exif_jax.training.mapping import data_mesh
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def quick_compilation():
-    """Nearly all the time of these tests is compilation; the same programs, less optimised."""
+    """Nearly all the time of these tests is compilation; the same programs, less optimised.
+
+    Of this folder alone: elsewhere, processes that tests start must compute the same numbers.
+    """
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
