@@ -20,7 +20,7 @@ from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devic
 
 Params = dict[str, Any]
 _CHUNK = 256  # patches encoded at once
-_CPU_CHUNK = 16  # a window, of fixed encoders on CPU: fits its caches
+_CPU_CHUNK = 32  # by a `FixedExtractor` on CPU, where what lies between must fit the caches
 _RUNNING = 2  # chunks at once on the devices: the next is cut out meanwhile
 _FEWER = 8  # parts of a chunk; of the second of the two shapes that are encoded
 _MIXED_TOKENS = 1024  # tokens mixed at once, unless one image or one device a row needs more
@@ -219,11 +219,8 @@ def _tokens(
             while sum(map(len, patches)) >= chunk:
                 encode_chunk(chunk)
         yield from complete()
-    # One small image, padded to a whole chunk, would take as long as a large one. Chunks of one
-    # window have one size: programs of two round differently, and what is kept would depend on the
-    # order.
+    # One small image, padded to a whole chunk, would take as long as a large one.
     few = -(-chunk // (_FEWER * functions.mesh.size)) * functions.mesh.size
-    few = chunk if chunk <= max(_CPU_CHUNK, functions.mesh.size) else few
     while patches:
         encode_chunk(few if sum(map(len, patches)) <= chunk // 2 else chunk)
     while running:
