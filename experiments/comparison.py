@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from photos import UNSEEN_GENERATORS, Plan
+from photos import UNSEEN_GENERATORS, Item, Plan
 from scipy import ndimage
 
 from data_pipelines.images import decode_image
@@ -122,6 +122,63 @@ class Comparison:
             interval = np.quantile(drawn, [0.025, 0.975]).tolist() if wide else None
             result[name] = {"value": value, "interval": interval}
         return result
+
+
+class Judge:
+    """Measures of scores of all windows, always with the same resamples.
+
+    The bootstrap draws whole cameras of the photographs and whole source images of the generated
+    windows. Matched pairs differ by less than the caliper in the trivial score.
+    """
+
+    def __init__(self, items: Sequence[Item], trivial: np.ndarray) -> None:
+        """Draws the resamples; the trivial score [n] says which pairs match."""
+        rng = np.random.default_rng(0)
+        self.labels = np.array([item.label for item in items])
+        self.kinds = np.array([item.kind for item in items])
+        self.sources = np.array([item.source for item in items])
+        photos, generated = self.labels == 0, self.labels == 1
+        self.photos = cluster_weights(self.kinds[photos].tolist(), rng)
+        self.generated = cluster_weights(self.sources[generated].tolist(), rng)
+        self.trivial = trivial
+        difference = np.subtract.outer(self.trivial[generated], self.trivial[photos])
+        self.matched = np.abs(difference) < CALIPER * self.trivial.std()
+        self._pairs = {True: self._sum(self.matched), False: self._sum(np.ones_like(difference))}
+
+    def _sum(self, pairs: np.ndarray) -> np.ndarray:
+        product = (self.generated @ pairs.astype(np.float64)) * self.photos
+        total: np.ndarray = product.sum(axis=1)
+        return total
+
+    def area(self, scores: np.ndarray, matched: bool = False) -> np.ndarray:
+        """AUROC [1 + resamples], the mean over seeds, of scores [seeds, n]."""
+        return np.mean([self._area(row, matched) for row in scores], axis=0)
+
+    def _area(self, scores: np.ndarray, matched: bool) -> np.ndarray:
+        fake, real = scores[self.labels == 1][:, None], scores[self.labels == 0]
+        right = (fake > real) + 0.5 * (fake == real)
+        return self._sum(right * self.matched if matched else right) / self._pairs[matched]
+
+    def detected(self, scores: np.ndarray, level: float) -> np.ndarray:
+        """TPR at a false-positive rate, [1 + resamples], mean over seeds."""
+        return np.mean([self._detected(row, level) for row in scores], axis=0)
+
+    def _detected(self, scores: np.ndarray, level: float) -> np.ndarray:
+        real, fake = scores[self.labels == 0], scores[self.labels == 1]
+        order = np.argsort(-real, kind="stable")
+        above = np.cumsum(self.photos[:, order], axis=1)
+        first = (above > level * above[:, -1:]).argmax(axis=1)
+        ranked = np.argsort(-fake, kind="stable")
+        found = np.cumsum(self.generated[:, ranked], axis=1)
+        count = np.searchsorted(-fake[ranked], -real[order][first], side="left")
+        rows = np.arange(len(found))
+        rates: np.ndarray = np.where(count > 0, found[rows, count - 1], 0) / found[:, -1]
+        return rates
+
+
+def summary(values: np.ndarray) -> dict[str, Any]:
+    """The value and its interval, of [1 + resamples]."""
+    return {"value": float(values[0]), "interval": np.quantile(values[1:], [0.025, 0.975]).tolist()}
 
 
 def cluster_weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:

@@ -10,12 +10,11 @@ learned that could favour one; cameras, repositories and generators are held out
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import CALIPER, RESAMPLES, cluster_weights, table
+from comparison import CALIPER, RESAMPLES, Judge, summary, table
 from held_out import Fold, folds
 from photos import EQUAL_QUALITY, Item, log, make_items, start
 from sklearn.kernel_ridge import KernelRidge
@@ -24,11 +23,10 @@ from data_pipelines.photo_sources import ImageSource
 from exif_jax import metrics
 from exif_jax.config import ResidualCovarianceEncoder
 from exif_jax.detection.descriptions import Describer
-from exif_jax.models.residual_covariance import STATISTICS
+from exif_jax.models.residual_covariance import OUTLIER, STATISTICS
 
 SCALES = (1, 2)
 RIDGE = 0.1  # of a kernel whose diagonal is 1; fixed, as is the kernel's width
-OUTLIER = 4.0  # deviations, as in the encoder
 BOTH = ("magnitude", "energy")  # the encoder's default
 CHOICES: dict[str, tuple[tuple[str, int], ...]] = {
     "residual, full size": (("residual", 1),),
@@ -42,46 +40,15 @@ CHOICES: dict[str, tuple[tuple[str, int], ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Judge:
-    """What scores of all windows are compared with.
-
-    Attributes:
-        labels: [n], 1 for a generated image.
-        trivial: [n], mean log-variance of the residuals.
-        photos: [1 + resamples, photographs], how often each is drawn; whole cameras together.
-        generated: the same of generated windows; whole source images together.
-    """
-
-    labels: np.ndarray
-    trivial: np.ndarray
-    photos: np.ndarray
-    generated: np.ndarray
-
-    def row(self, name: str, scores: np.ndarray) -> dict[str, Any]:
-        """AUROC over all and over matched pairs with intervals, and rates of detection."""
-        fake, real = (scores[self.labels == label] for label in (1, 0))
-        right = (fake[:, None] > real) + 0.5 * (fake[:, None] == real)
-        own = (self.trivial[self.labels == label] for label in (1, 0))
-        difference = np.abs(np.subtract.outer(*own))
-        matched = difference < CALIPER * self.trivial.std()
-        return {
-            "descriptions": name,
-            "AUROC": self._area(right, np.ones_like(right)),
-            "matched pairs": self._area(right, matched.astype(float)),
-            "TPR at 1 % FPR": metrics.tpr_at_fpr(scores, self.labels, 0.01),
-            "TPR at 5 % FPR": metrics.tpr_at_fpr(scores, self.labels, 0.05),
-        }
-
-    def _area(self, right: np.ndarray, pairs: np.ndarray) -> dict[str, Any]:
-        above, below = (
-            ((self.generated @ x) * self.photos).sum(axis=1) for x in (right * pairs, pairs)
-        )
-        areas = above / below
-        return {
-            "value": float(areas[0]),
-            "interval": np.quantile(areas[1:], [0.025, 0.975]).tolist(),
-        }
+def measured(judge: Judge, name: str, scores: np.ndarray) -> dict[str, Any]:
+    """AUROC over all and over matched pairs with intervals, and rates of detection."""
+    return {
+        "descriptions": name,
+        "AUROC": summary(judge.area(scores[None])),
+        "matched pairs": summary(judge.area(scores[None], matched=True)),
+        "TPR at 1 % FPR": metrics.tpr_at_fpr(scores, judge.labels, 0.01),
+        "TPR at 5 % FPR": metrics.tpr_at_fpr(scores, judge.labels, 0.05),
+    }
 
 
 def cross_validated(x: np.ndarray, labels: np.ndarray, parts: Sequence[Fold]) -> np.ndarray:
@@ -118,15 +85,9 @@ def experiment(data: Path, work: Path, tiny: bool) -> None:
     blocks = describe(items, data, work)
     labels = np.array([item.label for item in items])
     variances = np.cumsum([0, *range(57, 1, -1)])  # diagonal of a row-major upper triangle
-    rng = np.random.default_rng(0)
-    judge = Judge(
-        labels,
-        blocks["residual", 1][:, variances].mean(axis=1),
-        cluster_weights([i.kind for i in items if not i.label], rng),
-        cluster_weights([i.source for i in items if i.label], rng),
-    )
+    judge = Judge(items, blocks["residual", 1][:, variances].mean(axis=1))
     parts = folds(items)
-    rows = [judge.row("trivial: mean log-variance", judge.trivial)]
+    rows = [measured(judge, "trivial: mean log-variance", judge.trivial)]
     generators = sorted({item.kind for item in items if item.label})
     by_generator: list[dict[str, Any]] = [
         {"generator": g, "windows": sum(i.kind == g for i in items)} for g in generators
@@ -134,7 +95,7 @@ def experiment(data: Path, work: Path, tiny: bool) -> None:
     for name, chosen in CHOICES.items():
         log.info("%s", name)
         scores = cross_validated(np.hstack([blocks[one] for one in chosen]), labels, parts)
-        rows.append(judge.row(name, scores))
+        rows.append(measured(judge, name, scores))
         for row in by_generator:
             own = np.array([not i.label or i.kind == row["generator"] for i in items])
             row[name] = metrics.auroc(scores[own], labels[own])

@@ -8,11 +8,12 @@ from typing import Any
 import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
-from comparison import CALIPER, FEWEST_SOURCES, RESAMPLES, cluster_weights, table
+from comparison import CALIPER, FEWEST_SOURCES, RESAMPLES, Judge, summary, table
 from held_out import FOLDS, folds
 from photos import Item, log
 from scipy.special import expit
 
+from exif_jax import metrics
 from exif_jax.detection.calibration import (
     fit_calibration,
     group_threshold,
@@ -29,66 +30,9 @@ _MAPS = 57
 _LOG_MAGNITUDES = slice(_MAPS * (_MAPS + 1) // 2, _MAPS * (_MAPS + 1) // 2 + _MAPS)
 
 
-class Judge:
-    """Measures of scores of all windows, always with the same resamples.
-
-    The bootstrap draws whole cameras of the photographs and whole source images of the generated
-    windows. Matched pairs differ by less than the caliper in the trivial score.
-    """
-
-    def __init__(self, items: Sequence[Item], descriptions: np.ndarray) -> None:
-        """Draws the resamples; descriptions [n, S] give the trivial score."""
-        rng = np.random.default_rng(0)
-        self.labels = np.array([item.label for item in items])
-        self.kinds = np.array([item.kind for item in items])
-        self.sources = np.array([item.source for item in items])
-        photos, generated = self.labels == 0, self.labels == 1
-        self.photos = cluster_weights(self.kinds[photos].tolist(), rng)
-        self.generated = cluster_weights(self.sources[generated].tolist(), rng)
-        self.trivial = descriptions[:, _LOG_MAGNITUDES].mean(axis=1)
-        difference = np.subtract.outer(self.trivial[generated], self.trivial[photos])
-        self.matched = np.abs(difference) < CALIPER * self.trivial.std()
-        self._pairs = {True: self._sum(self.matched), False: self._sum(np.ones_like(difference))}
-
-    def _sum(self, pairs: np.ndarray) -> np.ndarray:
-        product = (self.generated @ pairs.astype(np.float64)) * self.photos
-        total: np.ndarray = product.sum(axis=1)
-        return total
-
-    def area(self, scores: np.ndarray, matched: bool = False) -> np.ndarray:
-        """AUROC [1 + resamples], the mean over seeds, of scores [seeds, n]."""
-        return np.mean([self._area(row, matched) for row in scores], axis=0)
-
-    def _area(self, scores: np.ndarray, matched: bool) -> np.ndarray:
-        fake, real = scores[self.labels == 1][:, None], scores[self.labels == 0]
-        right = (fake > real) + 0.5 * (fake == real)
-        return self._sum(right * self.matched if matched else right) / self._pairs[matched]
-
-    def detected(self, scores: np.ndarray, level: float) -> np.ndarray:
-        """TPR at a false-positive rate, [1 + resamples], mean over seeds."""
-        return np.mean([self._detected(row, level) for row in scores], axis=0)
-
-    def _detected(self, scores: np.ndarray, level: float) -> np.ndarray:
-        real, fake = scores[self.labels == 0], scores[self.labels == 1]
-        order = np.argsort(-real, kind="stable")
-        above = np.cumsum(self.photos[:, order], axis=1)
-        first = (above > level * above[:, -1:]).argmax(axis=1)
-        ranked = np.argsort(-fake, kind="stable")
-        found = np.cumsum(self.generated[:, ranked], axis=1)
-        count = np.searchsorted(-fake[ranked], -real[order][first], side="left")
-        rows = np.arange(len(found))
-        rates: np.ndarray = np.where(count > 0, found[rows, count - 1], 0) / found[:, -1]
-        return rates
-
-
-def summary(values: np.ndarray) -> dict[str, Any]:
-    """The value and its interval, of [1 + resamples]."""
-    return {"value": float(values[0]), "interval": np.quantile(values[1:], [0.025, 0.975]).tolist()}
-
-
 def results_of(items: Sequence[Item], descriptions: np.ndarray, scores: Scores) -> dict[str, Any]:
     """Everything that is reported, JSON-serialisable."""
-    judge = Judge(items, descriptions)
+    judge = Judge(items, descriptions[:, _LOG_MAGNITUDES].mean(axis=1))
     trivial = {"trivial: mean log-magnitude": {"none": judge.trivial[None]}}
     rows, areas = [], {}
     for name, by_condition in {**trivial, **scores}.items():
@@ -214,10 +158,8 @@ def _by_camera(judge: Judge, scores: Scores) -> list[dict[str, Any]]:
         own = cameras == kind
         row: dict[str, Any] = {"camera": kind, "windows": int(own.sum())}
         for main in MAIN:
-            areas = []
-            for x in scores[main]["none"]:
-                fake, real = x[judge.labels == 1][:, None], x[judge.labels == 0][own]
-                areas.append(((fake > real) + 0.5 * (fake == real)).mean())
+            kept = (judge.labels == 1) | (judge.kinds == kind)
+            areas = [metrics.auroc(x[kept], judge.labels[kept]) for x in scores[main]["none"]]
             row[main] = float(np.mean(areas))
         rows.append(row)
     return sorted(rows, key=lambda row: row[MAIN[0]])
