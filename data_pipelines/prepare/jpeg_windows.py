@@ -110,7 +110,10 @@ def cut_windows(data: bytes, corners: Sequence[tuple[int, int]], side: int) -> l
             raise ImageError("undecodable", warning)
         decode_image(data)  # raises if the image is damaged
     # Only the first warning can be asked for, and it is known to be harmless.
-    return _transform(data, corners, side, _LIMIT_SCANS)[0]
+    windows, warning = _transform(data, corners, side, _LIMIT_SCANS)
+    if len(windows) < len(corners):
+        raise ImageError("undecodable", warning)
+    return windows
 
 
 def _transform(

@@ -71,6 +71,14 @@ def test_a_few_stray_bytes_before_a_marker_harm_nothing(marker: bytes) -> None:
     assert cut_windows(stray, [(16, 0)], 256) == cut_windows(data, [(16, 0)], 256)
 
 
+def test_a_harmless_warning_before_the_windows_are_lost_is_an_error() -> None:
+    damaged = bytearray(jpeg(quality=30))
+    damaged[231], damaged[26392] = 0, 0xDA
+    with pytest.raises(ImageError) as caught:
+        cut_windows(bytes(damaged), [(0, 0), (64, 32)], 256)
+    assert caught.value.reason == "undecodable"
+
+
 def test_corners_within_a_block_are_an_error() -> None:
     with pytest.raises(ImageError):
         cut_windows(jpeg(), [(8, 0)], 256)
