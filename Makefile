@@ -72,10 +72,10 @@ demo-published: demo-data
 	$(call stages,demo_published,$(DEMO)/published)
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-short: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SHORT)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SHORT)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

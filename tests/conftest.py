@@ -7,6 +7,9 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Nearly all the time of tests is compilation: programs are less optimised, also in the processes
+# that tests start. `optimised` is for tests whose point is numbers; `make test-short` sets 0.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import hypothesis
 import jax
@@ -31,6 +34,11 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs of whole commands first, so that processes which share the tests end together."""
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
 def _shared(name: str) -> Path:
     folder = ROOT.parent / "shared" / name
     if not folder.is_dir():
@@ -43,6 +51,15 @@ def _release_compiled_programs():
     """A thousand compiled programs in one process exhaust its memory maps; the cache has them."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def optimised():
+    """Programs of this module are compiled as users compile them."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

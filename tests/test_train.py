@@ -92,8 +92,8 @@ def interrupted_and_whole(arguments, folder):
 
 @pytest.fixture(scope="module")
 def pretext_runs(records, tmp_path_factory):
-    arguments = [*PRETEXT, f"--config.data.photos={records}", "--config.steps=120"]
-    arguments += ["--config.checkpoint_every=10", "--config.eval_every=40"]
+    arguments = [*PRETEXT, f"--config.data.photos={records}", "--config.steps=40"]
+    arguments += ["--config.checkpoint_every=5", "--config.eval_every=20"]
     return arguments, *interrupted_and_whole(arguments, tmp_path_factory.mktemp("pretext"))
 
 
@@ -102,7 +102,7 @@ def test_a_killed_pretext_run_continues_exactly(pretext_runs):
     assert metrics(killed) == metrics(whole)
     assert_identical(arrays(killed / "extractor"), arrays(whole / "extractor"))
     splits = [json.loads(line)["split"] for line in metrics(whole).splitlines()]
-    assert (splits.count("train"), splits.count("validation")) == (120, 3)
+    assert (splits.count("train"), splits.count("validation")) == (40, 2)
 
 
 def test_a_finished_run_says_so(pretext_runs):
@@ -114,9 +114,9 @@ def test_a_finished_run_says_so(pretext_runs):
 
 def test_more_steps_extend_a_run(pretext_runs, records):
     arguments, killed, _ = pretext_runs
-    finish(start([*arguments, "--config.steps=123", f"--workdir={killed}"]))
+    finish(start([*arguments, "--config.steps=43", f"--workdir={killed}"]))
     last = json.loads(metrics(killed).splitlines()[-1])
-    assert (last["step"], last["split"]) == (123, "validation")
+    assert (last["step"], last["split"]) == (43, "validation")
 
 
 def test_a_killed_binary_run_continues_exactly(pretext_runs, simulated, tmp_path):
@@ -124,8 +124,8 @@ def test_a_killed_binary_run_continues_exactly(pretext_runs, simulated, tmp_path
     arguments = ["--config=configs/binary.py", f"--config.extractor={whole_pretext}"]
     arguments += [f"--config.data.images={simulated / 'labelled' / 'train'}"]
     arguments += ["--config.batch_size=8", "--config.data.patches=2", "--config.data.threads=2"]
-    arguments += ["--config.data.validation_fraction=0.34", "--config.steps=80"]
-    arguments += ["--config.checkpoint_every=10", "--config.eval_every=20", "--config.log_every=1"]
+    arguments += ["--config.data.validation_fraction=0.34", "--config.steps=40"]
+    arguments += ["--config.checkpoint_every=5", "--config.eval_every=20", "--config.log_every=1"]
     killed, whole = interrupted_and_whole(arguments, tmp_path)
     assert metrics(killed) == metrics(whole)
     assert_identical(arrays(killed / "detector"), arrays(whole / "detector"))

@@ -14,6 +14,8 @@ from data_pipelines.perturbations import parse_perturbation
 from exif_jax.detection import shipped
 from exif_jax.metrics import auroc
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -10,18 +10,6 @@ from exif_jax import gmm
 from exif_jax.training.mapping import data_mesh
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Nearly all the time of these tests is compilation; the same programs, less optimised.
-
-    Of this folder alone: elsewhere, processes that tests start must compute the same numbers.
-    """
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(autouse=True)
 def double_precision():
     with jax.enable_x64(True):

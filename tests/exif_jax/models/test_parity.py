@@ -14,6 +14,8 @@ from exif_jax.models.published import PublishedExtractor, residual_convolution
 from exif_jax.models.released import RELEASED_TARGETS, import_weights, read_checkpoint
 from exif_jax.models.srm import srm_kernels
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 ABSOLUTE = {"float64": 1e-5, "float32": 1e-3}
 RELATIVE_LOSS = {"float64": 1e-5, "float32": 1e-4}
 

@@ -24,6 +24,8 @@ from exif_jax.models.residual_covariance import (
 from exif_jax.models.srm import srm_kernels
 from exif_jax.training.mapping import data_mesh
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 FILTERS, MAPS = 19, 57
 UPPER = MAPS * (MAPS + 1) // 2
 BLOCK = UPPER + MAPS  # numbers of one statistic at one scale
