@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from held_out import Fold
 from photos import Item, log, make_items, start
-from scipy.special import expit
+from scipy.special import expit, logit
 from unseen import AUGMENTED, CONDITIONS, PREPARE, SEEDS, Prepared, Trained, cross_validate, summed
 from unseen import describe as describe_windows
 from unseen_models import (
@@ -48,7 +48,9 @@ from exif_jax.models.trained import LoadedExtractor
 # Promised for a camera that nobody has seen; 170 of them can promise 1 %, at half the detections.
 PHOTOS_CALLED_GENERATED = 0.02
 GENERATED_CALLED_PHOTO = 0.10  # for a generator; 22 of them can promise no less than 1 in 23
-CELLS = (2, 4, 8, 16, 32, 64, 128)
+CELLS = (4, 8, 16)
+# Means over 2x2 cells of whole photographs (dev/full) vary as those of two independent ones.
+ALIKE = 2
 TRAINED_RANGE = {"jpeg_quality": [50, 98], "smallest_side": 128}
 STABILITY = ["jpeg:85", "resize:0.9"]
 NAMES = {"binary": "binary", "one_class": "one-class"}  # of a folder; in the results
@@ -100,6 +102,55 @@ def thresholds(scores: np.ndarray, items: Sequence[Item]) -> tuple[float, float,
     return below, above, {k: r._asdict() for k, r in rates.items()}
 
 
+def by_cells(
+    held_out: np.ndarray, items: Sequence[Item], below: float, above: float, slope: float
+) -> list[dict[str, float]]:
+    """Thresholds and slope for the mean log-odds of several cells, which vary less than one's."""
+    labels = np.array([item.label for item in items])
+    sources = np.array([item.source for item in items])
+    photos, generated = (held_out[labels == label] for label in (0, 1))
+    own = [
+        spread(held_out[labels == n], sources[labels == n], np.zeros((labels == n).sum()))
+        for n in (0, 1)
+    ]
+    both = spread(held_out, sources, labels)
+    rules = []
+    for cells in CELLS:
+        windows = cells // ALIKE
+        thresholds = (
+            own[1].threshold(below, float(generated.mean()), windows),
+            own[0].threshold(above, float(photos.mean()), windows),
+        )
+        low, high = (float(np.float32(expit(x))) for x in thresholds)
+        certainty = both.certainty(windows)
+        rules.append(
+            {
+                "cells": cells,
+                "photo_below": min(low, high),
+                "generated_above": high,
+                "slope": slope * certainty,
+            }
+        )
+    return rules
+
+
+def of_pairs(held_out: np.ndarray, items: Sequence[Item], rule: dict[str, float]) -> dict[str, Any]:
+    """What a rule for two windows does to means of two held-out windows of one image."""
+    windows: dict[tuple[str, str, int], list[float]] = {}
+    for item, score in zip(items, held_out, strict=True):
+        windows.setdefault((item.source, item.kind, item.label), []).append(score)
+    pairs = [(*key, np.mean(x[:2])) for key, x in windows.items() if len(x) > 1]
+    kinds, labels, means = (np.array(x) for x in list(zip(*pairs, strict=True))[1:])
+    photos, generated = labels == 0, labels == 1
+    above, below = (logit(rule[name]) for name in ("generated_above", "photo_below"))
+    return {
+        "photographs": int(photos.sum()),
+        "generated": int(generated.sum()),
+        "photos_called_generated": rate_above(means[photos], kinds[photos], above)._asdict(),
+        "generated_called_photo": rate_above(-means[generated], kinds[generated], -below)._asdict(),
+    }
+
+
 def ship_binary(
     folder: Path, trained: Trained, items: Sequence[Item], held_out: np.ndarray, results: Any
 ) -> None:
@@ -114,15 +165,12 @@ def ship_binary(
     head = {"fc": params["head"]["fc"] | {"kernel": kernel}}
     below, above, rates = thresholds(held_out, items)
     calibration = fit_calibration(held_out, labels)
-    variances = spread(held_out, np.array([item.source for item in items]), labels)
     verdicts = {
         "photo_below": float(np.float32(expit(below))),
         "generated_above": float(np.float32(expit(above))),
         "rates": rates,
         "calibration": {**calibration._asdict(), "prior": 0.5},
-        "by_cells": [
-            {"cells": n, "slope": calibration.slope * variances.certainty(n)} for n in CELLS
-        ],
+        "by_cells": by_cells(held_out, items, below, above, calibration.slope),
         "trained_range": TRAINED_RANGE,
         "stability": STABILITY,
     }
@@ -135,6 +183,7 @@ def ship_binary(
         verdicts,
         items,
         results,
+        {"pairs_of_windows": of_pairs(held_out, items, verdicts["by_cells"][0])},
     )
 
 
@@ -163,7 +212,9 @@ def ship_one_class(
         "calibration": {"log_density": np.sort(-held_out[labels == 0])},
     }
     encoder = ResidualCovarianceEncoder(size)
-    _save(folder, "one_class", encoder, reduction.folded(layers), arrays, verdicts, items, results)
+    _save(
+        folder, "one_class", encoder, reduction.folded(layers), arrays, verdicts, items, results, {}
+    )
 
 
 def _save(
@@ -175,6 +226,7 @@ def _save(
     verdicts: dict[str, Any],
     items: Sequence[Item],
     results: Any,
+    measured: dict[str, Any],
 ) -> None:
     row = next(r for r in results["rows"] if r["detector"] == NAMES[kind])
     extractor = LoadedExtractor(encoder.build(), params, encoder, {}, (), folder, PREPARE)
@@ -184,6 +236,7 @@ def _save(
         "verdicts": verdicts,
         "training_data": facts_of(items),
         "cross_validation": {k: v for k, v in row.items() if k != "detector"},
+        **measured,
     }
     if kind == "one_class":
         facts |= {"covariance_type": "full", "gaussians": GAUSSIANS, "directions": DIRECTIONS}
@@ -219,6 +272,7 @@ def card(kind: str, folder: Path, data: Path, items: Sequence[Item], results: An
             for r in results["generators"]
         ],
         cameras=[{k: r[k] for k in ("camera", "windows", name)} for r in worst],
+        pairs=facts.get("pairs_of_windows"),
         verdicts=facts["verdicts"],
         promised=(PHOTOS_CALLED_GENERATED, GENERATED_CALLED_PHOTO),
         percent=lambda r: f"{r['rate']:.1%} [{r['low']:.1%}, {r['high']:.1%}]",

@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-stability",
         action="store_true",
         help="does not check whether a verdict survives mild recompression and rescaling: "
-        "detectors that give `unsure` do, which takes up to three times as long",
+        "detectors that give `unsure` do, by a few parts of two copies of each image",
     )
 
 

@@ -156,6 +156,16 @@ class Spread(NamedTuple):
         """How much further from 0 the mean of so many windows may be read than one window."""
         return (self.between + self.within) / (self.between + self.within / windows)
 
+    def threshold(self, threshold: float, mean: float, windows: int) -> float:
+        """Threshold for means of so many windows that as many images exceed as one for windows.
+
+        Args:
+            threshold: of single windows.
+            mean: of the class whose scores these variances are of; their form is taken to stay.
+            windows: alike like those of one image by which the variances were found.
+        """
+        return mean + (threshold - mean) / math.sqrt(self.certainty(windows))
+
 
 def spread(scores: np.ndarray, images: np.ndarray, labels: np.ndarray) -> Spread:
     """Components of variance of windows' scores within a class (one-way, unbalanced).

@@ -1,7 +1,7 @@
 """Cells of an image: windows of 256x256 pixels, the size that detectors are trained on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from data_pipelines.images import PATCH, WINDOW
 
 _PATCHES = WINDOW // PATCH  # a side of a cell
+FEW = 4  # cells that stand for all of an image
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,18 @@ def _along(side: int, stride: int) -> tuple[tuple[int, ...], int]:
     first = (side - patches * PATCH) // 2
     starts = sorted({*range(0, patches - length + 1, stride // PATCH), patches - length})
     return tuple(first + start * PATCH for start in starts), length * PATCH
+
+
+def few_cells(cells: Cells) -> Cells:
+    """At most `FEW` of the cells, far from the edges and each other: two by two, or in a line."""
+    most = FEW if 1 in (len(cells.tops), len(cells.lefts)) else 2
+    return replace(cells, tops=_spread(cells.tops, most), lefts=_spread(cells.lefts, most))
+
+
+def _spread(starts: tuple[int, ...], most: int) -> tuple[int, ...]:
+    if len(starts) <= most:
+        return starts
+    return tuple(starts[(2 * i + 1) * len(starts) // (2 * most)] for i in range(most))
 
 
 def by_patch(cells: Cells, scores: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from data_pipelines.images import WINDOW
 from data_pipelines.items import Item
 from data_pipelines.perturbations import parse_perturbation
 from exif_jax.config import to_json
-from exif_jax.detection.cells import Cells, find_cells
+from exif_jax.detection.cells import Cells, few_cells, find_cells
 from exif_jax.detection.features import extract_features
 from exif_jax.detection.judging import Detection, judge
 from exif_jax.detection.kinds import DetectorKind, describe
@@ -57,11 +57,12 @@ class Detector:
     arrays: Tree
     verdicts: Verdicts | None = None
 
-    def score(self, images: Iterable[np.ndarray]) -> np.ndarray:
+    def score(self, images: Iterable[np.ndarray], few: bool = False) -> np.ndarray:
         """Scores images.
 
         Args:
             images: uint8 [H, W, 3] (RGB) each, of any sizes; read once, in order.
+            few: by `few_cells` instead of all, where cells are scored.
 
         Returns:
             float32 [n]; higher = more likely generated. For `one_class` minus the log-density of
@@ -79,7 +80,7 @@ class Detector:
 
         def parts() -> Iterator[np.ndarray]:
             for image in map(_checked, images):
-                cells = find_cells(image.shape, WINDOW)
+                cells = _cells(image, few)
                 counts.append(len(cells))
                 yield from cells.cut(image)
 
@@ -102,11 +103,12 @@ class Detector:
         scores = self.description.score(self._features(cells.cut(image)), self.arrays)
         return scores.astype(np.float32).reshape(len(cells.tops), len(cells.lefts)), cells
 
-    def rule_for(self, image: np.ndarray) -> Rule | None:
+    def rule_for(self, image: np.ndarray, few: bool = False) -> Rule | None:
         """How the score of an image is read, by its number of cells; None: by the threshold."""
         if self.verdicts is None:
             return None
-        return self.verdicts.rule_for(len(find_cells(image.shape, WINDOW)))
+        few = few and self.facts["score_of"] == "cells"
+        return self.verdicts.rule_for(len(_cells(image, few)))
 
     def _features(self, images: Iterable[np.ndarray]) -> np.ndarray:
         limit = self.facts.get("patches", 0)
@@ -152,6 +154,11 @@ class Detector:
         yield from tqdm(
             judge(self, items), total=len(paths), unit="image", disable=None, leave=False
         )
+
+
+def _cells(image: np.ndarray, few: bool) -> Cells:
+    cells = find_cells(image.shape, WINDOW)
+    return few_cells(cells) if few else cells
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

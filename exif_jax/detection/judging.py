@@ -125,7 +125,7 @@ def judge(
         detector: that judges.
         items: the files; the `name` is shown as the path.
         stability: also judges a recompressed and a rescaled copy of what is no `unsure` yet, where
-            the detector asks for it: up to three times the work.
+            the detector asks for it, by a few of their cells.
         prior: share of generated images, for the probability; that of the detector by default.
         draw: makes heat maps.
 
@@ -226,7 +226,10 @@ def _first_verdict(
 def _verdicts_after(
     detector: "Detector", images: list[np.ndarray], perturbations: tuple[Perturbation, ...]
 ) -> list[dict[str, rules.Verdict | None]]:
-    """Verdicts on copies of images, by perturbation; None where it cannot be applied."""
+    """Verdicts on copies of images, by perturbation; None where it cannot be applied.
+
+    By a few cells of each: what must not change the verdict need not be looked at everywhere.
+    """
     result: list[dict[str, rules.Verdict | None]] = [{} for _ in images]
     done: list[tuple[int, str, rules.Rule]] = []
 
@@ -238,12 +241,12 @@ def _verdicts_after(
                     copy = perturbation.apply(image)
                 except Exception:  # codecs have limits on sides and errors of their own
                     continue
-                rule = detector.rule_for(copy)
+                rule = detector.rule_for(copy, few=True)
                 assert rule is not None
                 done.append((i, perturbation.name, rule))
                 yield copy
 
-    scores = detector.score(copies()).tolist()
+    scores = detector.score(copies(), few=True).tolist()
     for (i, name, rule), score in zip(done, scores, strict=True):
         result[i][name] = rule.decide(score)
     return result

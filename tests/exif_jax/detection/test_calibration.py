@@ -121,3 +121,14 @@ def test_spread_finds_the_variances() -> None:
     assert found.within == pytest.approx(1, rel=0.1)
     assert found.certainty(1) == 1
     assert found.certainty(10**6) == pytest.approx(1.25, rel=0.05)
+
+
+def test_as_many_means_as_windows_exceed_their_threshold() -> None:
+    rng = np.random.default_rng(0)
+    windows = 5 + rng.normal(0, 2, size=(50_000, 1)) + rng.normal(0, 3, size=(50_000, 4))
+    found = spread(windows.ravel(), np.repeat(np.arange(50_000), 4), np.zeros(200_000))
+    single = float(np.quantile(windows, 0.98))
+    several = found.threshold(single, 5.0, 4)
+    assert several < single
+    assert (windows.mean(axis=1) > several).mean() == pytest.approx(0.02, abs=0.002)
+    assert found.threshold(single, 5.0, 1) == single

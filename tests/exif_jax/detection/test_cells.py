@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from exif_jax.detection.cells import Cells, by_patch, find_cells
+from exif_jax.detection.cells import FEW, Cells, by_patch, few_cells, find_cells
 from exif_jax.models.patches import grid_patches
 
 
@@ -32,6 +32,20 @@ def test_cells_step_and_end_where_the_image_ends():
     cells = find_cells((256, 1000, 3), 256)  # 15 columns of patches from pixel 20
     assert cells.lefts == (20, 276, 532, 724)
     assert find_cells((256, 1000, 3), 128).lefts == (20, 148, 276, 404, 532, 660, 724)
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (512, 300), (300, 4000), (640, 640), (3000, 4000)])
+def test_few_cells_are_some_of_all_and_lie_apart(shape):
+    cells = find_cells(shape, 256)
+    few = few_cells(cells)
+    assert len(few) == min(len(cells), FEW)
+    assert set(few.tops) <= set(cells.tops) and set(few.lefts) <= set(cells.lefts)
+    assert (few.height, few.width) == (cells.height, cells.width)
+
+
+def test_few_cells_of_a_large_image_lie_at_its_quarters():
+    few = few_cells(find_cells((2048, 4096), 256))
+    assert few.tops == (512, 1536) and few.lefts == (1024, 3072)
 
 
 def test_a_patch_has_the_mean_of_the_cells_over_it():

@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from data_pipelines.errors import UserError
 from data_pipelines.items import Item
 from exif_jax.detection import judging
+from exif_jax.detection.cells import few_cells, find_cells
 from exif_jax.detection.detectors import load_detector
 from exif_jax.detection.judging import judge
 from exif_jax.detection.verdicts import parse_verdicts, probability
@@ -192,9 +193,11 @@ def test_groups_are_bounded_and_errors_keep_their_place(detector, tmp_path, monk
 def test_a_score_that_is_no_number_is_an_error_of_its_image(detector, tmp_path, monkeypatch):
     paths = [saved(tmp_path / f"{i}.png", picture(NOISY)) for i in range(2)]
     scores = iter([np.nan, 0.1])
-    monkeypatch.setattr(
-        type(detector), "score", lambda self, images: np.array([next(scores) for _ in images])
-    )
+
+    def score(self, images, few=False):
+        return np.array([next(scores) for _ in images])
+
+    monkeypatch.setattr(type(detector), "score", score)
     bad, good = plain(detector).detect(paths)
     assert bad.verdict is None and "no number" in bad.error
     assert good.verdict == "photo"
@@ -209,6 +212,30 @@ def test_the_score_of_cells_is_their_mean_in_log_odds(detector):
     )
     log_odds = np.log(scores / (1 - scores)).mean()
     np.testing.assert_allclose(detector.score([image]), 1 / (1 + np.exp(-log_odds)), rtol=1e-4)
+
+
+def test_few_cells_are_scored_like_an_image_of_them(detector):
+    image = picture(3, 512, 1024, seed=1)
+    cells = few_cells(find_cells(image.shape, 256))
+    of_cells = detector.score(cells.cut(image))
+    log_odds = np.log(of_cells / (1 - of_cells)).mean()
+    few = detector.score([image], few=True)
+    np.testing.assert_allclose(few, 1 / (1 + np.exp(-log_odds)), rtol=1e-4)
+    assert (few != detector.score([image])).all()
+
+
+def test_the_check_of_stability_looks_at_few_cells(detector, tmp_path, monkeypatch):
+    Image.fromarray(picture(NOISY, 768, 768)).save(tmp_path / "large.png")
+    asked = []
+    score = type(detector).score
+
+    def spy(self, images, few=False):
+        asked.append(few)
+        return score(self, images, few)
+
+    monkeypatch.setattr(type(detector), "score", spy)
+    assert next(judge(detector, [Item("large", str(tmp_path / "large.png"))])).verdict == "photo"
+    assert asked == [False, True]
 
 
 def test_a_spliced_picture_lights_up_on_the_right_half(detector):
