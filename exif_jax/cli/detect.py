@@ -23,7 +23,7 @@ from exif_jax.cli.compiled import keep_compiled
 from exif_jax.detection.detectors import Detection, Detector, load_detector
 from exif_jax.detection.judging import judge
 from exif_jax.detection.results import RESULTS, Results
-from exif_jax.detection.verdicts import rates_in_words
+from exif_jax.detection.verdicts import Verdicts, rates_in_words
 from exif_jax.models.storage import ARRAYS, sha256
 
 _OUTPUTS: Final = ("out", "heatmap", "csv", "html")
@@ -250,10 +250,20 @@ def _heading(detector: Detector) -> str:
         rule, rates = detector.verdicts.rule, rates_in_words(detector.verdicts.rates)
         return columns + (
             f"(photo if score < {rule.photo_below:.4f}, generated if score > "
-            f"{rule.generated_above:.4f}, else unsure{f'; {rates}' if rates else ''})"
+            f"{rule.generated_above:.4f}{_of_large(detector.verdicts)}, else unsure"
+            f"{f'; {rates}' if rates else ''})"
         )
     how = detector.facts.get("threshold_rule")
     return columns + (f"(generated if score > {detector.threshold:.4f}{f'; {how}' if how else ''})")
+
+
+def _of_large(verdicts: Verdicts) -> str:
+    """The thresholds of the largest pictures, where they differ from those of one cell."""
+    cells, rule = verdicts.by_cells[-1] if verdicts.by_cells else (1, verdicts.rule)
+    thresholds = rule.photo_below, rule.generated_above
+    if thresholds == (verdicts.rule.photo_below, verdicts.rule.generated_above):
+        return ""
+    return f" ({thresholds[0]:.4f}, {thresholds[1]:.4f} from {cells} cells of 256x256 on)"
 
 
 def _lines(detector: Detector, detection: Detection) -> list[str]:

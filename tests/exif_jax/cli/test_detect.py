@@ -17,7 +17,7 @@ from data_pipelines.errors import UserError
 from exif_jax.cli import __main__ as cli
 from exif_jax.cli import detect
 from exif_jax.detection import judging, shipped
-from tests.exif_jax.noise_detector import CALM, NOISY, picture, write_noise_detector
+from tests.exif_jax.noise_detector import CALM, NOISY, VERDICTS, picture, write_noise_detector
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,14 @@ def test_the_table_tells_verdicts_reasons_and_rates(capsys, images, detector):
     assert small.split()[0] == "unsure" and "small\\x1b[31m.png" in small
     assert "too small: 100 x 100" in reason
     assert count == "3 images: 1 photo, 1 generated, 1 unsure" and note.startswith("metadata: ")
+
+
+def test_the_table_tells_thresholds_of_large_pictures(capsys, images, tmp_path):
+    nearer = {"cells": 9, "photo_below": 0.4, "generated_above": 0.6}
+    verdicts = VERDICTS | {"by_cells": [{"cells": 4, "photo_below": 0.35}, nearer]}
+    write_noise_detector(tmp_path / "nearer", verdicts=verdicts)
+    _, out, _ = run(capsys, "detect", "photos", "--detector", tmp_path / "nearer")
+    assert "generated if score > 0.7000 (0.4000, 0.6000 from 9 cells of 256x256 on), else" in out
 
 
 def test_all_outputs_at_once(capsys, images, detector):
