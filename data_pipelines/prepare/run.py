@@ -20,10 +20,10 @@ from data_pipelines.errors import UserError
 from data_pipelines.files import write_json, write_json_lines
 from data_pipelines.images import EXTENSIONS
 from data_pipelines.items import Item
+from data_pipelines.libjpeg import load_library
 from data_pipelines.prepare import parts, shards
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.engines import Engine, LocalEngine
-from data_pipelines.prepare.jpeg_windows import load_library
 from data_pipelines.prepare.options import PLANNING, Options
 from data_pipelines.prepare.plan import Plan, load_catalogue, make_plan
 from data_pipelines.prepare.report.tag_report import REPORT_FILE, Report, build_report, load_report

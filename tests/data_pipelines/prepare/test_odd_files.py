@@ -1,0 +1,89 @@
+"""Files as cameras and programs write them, of kinds that were once read wrongly."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_pipelines.evidence import read_evidence
+from data_pipelines.images import decode_image, open_image
+from data_pipelines.prepare.options import Options
+from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo
+from tests.data_pipelines.jpegs import CODINGS, CUT, MULTI_PICTURE, WHOLE, camera, jpeg, scene
+
+ENCODINGS = ("dct", "pixels")
+
+
+def read(data: bytes, **changes: Any) -> PreparedPhoto | Reject:
+    return read_photo(data, Options(**changes))
+
+
+def taken(data: bytes, **changes: Any) -> PreparedPhoto:
+    result = read(data, **changes)
+    assert isinstance(result, PreparedPhoto), result
+    return result
+
+
+def reason(data: bytes, **changes: Any) -> str:
+    result = read(data, **changes)
+    assert isinstance(result, Reject), result
+    assert result.detail and "\n" not in result.detail
+    return result.reason
+
+
+def tables(data: bytes) -> Any:
+    return open_image(data).quantization  # type: ignore[attr-defined]
+
+
+# Several pictures
+
+
+@pytest.mark.parametrize("name", MULTI_PICTURE)
+def test_of_several_pictures_the_first_keeps_its_blocks(name: str) -> None:
+    data = MULTI_PICTURE[name]
+    assert open_image(data).format == "JPEG"
+    pixels = decode_image(data)
+    photo = taken(data)
+    ((x, y),), (window,) = photo.corners, photo.windows
+    assert window.startswith(b"\xff\xd8")
+    assert tables(window) == tables(data)
+    own = pixels[y : y + 256, x : x + 256]
+    np.testing.assert_array_equal(decode_image(window)[1:-1, 1:-1], own[1:-1, 1:-1])
+
+
+def test_a_multi_picture_file_has_the_windows_of_the_plain_one(cases: Path) -> None:
+    several = taken((cases / "mpo/mpo.jpg").read_bytes())
+    plain = taken((cases / "mpo/ref0.jpg").read_bytes())
+    assert all(window.startswith(b"\xff\xd8") for window in several.windows)
+    size, other = (sum(map(len, photo.windows)) for photo in (several, plain))
+    assert 0.9 * other < size < 1.1 * other
+
+
+def test_the_evidence_on_several_pictures_is_that_of_a_jpeg() -> None:
+    details = read_evidence("a.jpg", MULTI_PICTURE["two of a size"])[0].details
+    assert (details["format"], details["standard_quality"]) == ("JPEG", 90)
+
+
+# No end marker
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("how", WHOLE)
+def test_a_photo_without_its_end_marker_is_taken(how: str, encoding: str) -> None:
+    data = jpeg(scene(600, 300), exif=camera())
+    whole, padded = taken(data, encoding=encoding), taken(WHOLE[how](data), encoding=encoding)
+    assert padded.values == whole.values
+    assert len(padded.windows) == len(whole.windows) == 2
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("how", CUT)
+def test_a_photo_that_lacks_data_is_rejected(how: str, encoding: str) -> None:
+    assert reason(CUT[how](CODINGS["baseline"]), encoding=encoding, reject=()) == "undecodable"
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_padded_photo_is_taken(cases: Path, encoding: str) -> None:
+    data = (cases / "no_eoi_padded/no_eoi_padded.jpg").read_bytes()
+    assert len(taken(data, encoding=encoding).windows) == 4
