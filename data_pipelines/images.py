@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from data_pipelines import heic, jpeg_files, storage
+from data_pipelines import heic, jpeg_files, raw_files, storage
 from data_pipelines.errors import UserError
 
 WINDOW: Final = 256
@@ -55,8 +55,9 @@ class ImageError(ValueError):
 
     Attributes:
         reason: short code for counting: "unreadable", "empty_file", "too_many_bytes",
-            "not_an_image", "heic_not_supported" (pillow-heif is not installed), "too_many_pixels",
-            "undecodable" or "unsupported_pixels".
+            "not_an_image", "raw_file" (of which only a preview could be read), "heic_not_supported"
+            (pillow-heif is not installed), "too_many_pixels", "undecodable" or
+            "unsupported_pixels".
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -145,10 +146,16 @@ def open_image(
 
     Raises:
         ImageError: the file cannot be read, is no image of a known format, or is too large; or it
-            is HEIC, and pillow-heif is not installed.
+            is a camera's raw file; or it is HEIC, and pillow-heif is not installed.
     """
     data = source if isinstance(source, bytes) else read_bytes(source, max_bytes=max_bytes)
     check_size(data, max_bytes)
+    if told := raw_files.raw_file(data):
+        raise ImageError(
+            "raw_file",
+            f"a camera's raw file ({told}), of which only a preview could be read; give the "
+            "camera's JPEG or HEIC file",
+        )
     is_heic = heic.is_heic(data)
     if is_heic and not heic.register_opener():
         raise ImageError(

@@ -46,6 +46,8 @@ REMEDIES: Final[dict[str, str]] = {
     "empty_file": "Copy it again; an interrupted copy leaves such files.",
     "too_many_bytes": "Raise --max-bytes if files of that size are meant.",
     "not_an_image": "Nothing to do, if it is none; else export it as JPEG.",
+    "raw_file": "Give the JPEG or HEIC file that the camera wrote beside it; one that a raw "
+    "converter makes has the converter's traces, not the camera's.",
     "heic_not_supported": "Install exif-jax[heic] and run prepare again.",
     "too_many_pixels": "Raise --max-pixels if pictures of that size are meant.",
     "too_small": "Give the full-size originals; thumbnails teach nothing.",

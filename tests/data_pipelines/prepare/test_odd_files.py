@@ -8,9 +8,11 @@ import pytest
 
 from data_pipelines.evidence import read_evidence
 from data_pipelines.images import decode_image, open_image
-from data_pipelines.prepare.options import Options
+from data_pipelines.prepare.options import REASONS, Options
 from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo
+from data_pipelines.prepare.report.page import REMEDIES
 from tests.data_pipelines.jpegs import CODINGS, CUT, MULTI_PICTURE, WHOLE, camera, jpeg, scene
+from tests.data_pipelines.tiffs import PHOTOS, RAW
 
 ENCODINGS = ("dct", "pixels")
 
@@ -87,3 +89,22 @@ def test_a_photo_that_lacks_data_is_rejected(how: str, encoding: str) -> None:
 def test_the_padded_photo_is_taken(cases: Path, encoding: str) -> None:
     data = (cases / "no_eoi_padded/no_eoi_padded.jpg").read_bytes()
     assert len(taken(data, encoding=encoding).windows) == 4
+
+
+# Raw files
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_the_preview_of_a_raw_file_is_no_photo(name: str) -> None:
+    assert reason(RAW[name], reject=()) == "raw_file"
+    assert "raw_file" in REASONS and "raw_file" in REMEDIES
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_ordinary_tiff_photos_are_taken(name: str) -> None:
+    assert len(taken(PHOTOS[name], reject=()).windows) == 1
+
+
+def test_a_raw_file_that_is_called_a_jpeg_is_rejected(cases: Path) -> None:
+    (path,) = (cases / "raw_preview").iterdir()
+    assert reason(path.read_bytes()) == "raw_file"
