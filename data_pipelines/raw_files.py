@@ -1,8 +1,8 @@
 """Telling raw files of cameras, whatever they are called: what decoders show of them is a preview.
 
-Most raw formats (DNG, NEF, CR2, ARW, PEF, SRW, 3FR, ...) are TIFF containers. Their first directory
-is a preview of reduced size, or of the camera's rendering, and a TIFF reader takes it for the photo;
-the sensor's values lie in another directory. Others have a beginning of their own.
+Most raw formats (DNG, NEF, CR2, ARW, PEF, SRW, 3FR, ...) are TIFF containers. A TIFF reader takes
+their first directory for the photo, which is a preview, mostly of reduced size; the sensor's values
+lie in another one. Other formats have a beginning of their own.
 
 Numbers are those of TIFF 6.0, TIFF/EP (ISO 12234-2) and the DNG specification.
 """
@@ -30,8 +30,8 @@ _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 256, 257, 259, 262
 _SUB_DIRECTORIES, _DNG_VERSION = 330, 50706
 _TAGS: Final = frozenset(
-    (_NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC)
-    + (_SUB_DIRECTORIES, _DNG_VERSION)
+    {_NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC}
+    | {_SUB_DIRECTORIES, _DNG_VERSION}
 )
 _SENSOR: Final = {32803: "values of a colour filter array", 34892: "linear values of the sensor"}
 """Photometric interpretations that no picture for people has."""
@@ -141,7 +141,7 @@ def _read(data: bytes, layout: _Layout, offset: int) -> tuple[Directory, int]:
             break
         if fields[0] in _TAGS:
             place = start + i * size + struct.calcsize(f"={entry}")
-            directory[fields[0]] = _values(data, layout, *fields[1:], place)
+            directory[fields[0]] = _values(data, layout, fields[1], fields[2], place)
     return directory, start + number * size
 
 

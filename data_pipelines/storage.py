@@ -16,6 +16,7 @@ from etils import epath
 from data_pipelines.errors import UserError
 
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MAX_SUFFIX: Final = 12
 
 
 def is_uri(path: str | os.PathLike[str]) -> bool:
@@ -31,6 +32,19 @@ def expand_user(path: str) -> str:
 def suffix_of(path: str) -> str:
     """The last suffix, in lower case and with its dot."""
     return posixpath.splitext(path)[1].lower()
+
+
+def kind_of(name: str) -> str:
+    """What a file of no use is counted as: its extension, if that is short, else in words.
+
+    macOS keeps what a foreign disk has no room for in files named as the photos, with "._" before.
+    """
+    if name.startswith("._"):
+        return "._*"
+    suffix = suffix_of(name)
+    if not suffix:
+        return "no extension"
+    return suffix if len(suffix) <= _MAX_SUFFIX and suffix[1:].isalnum() else "other"
 
 
 def valid_text(name: str) -> str:

@@ -10,6 +10,7 @@ from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report import text
 from data_pipelines.prepare.report.environment import page_environment
 from data_pipelines.prepare.report.plots import Area, divide, histogram
+from data_pipelines.sources import format_kinds
 
 Report = Mapping[str, Any]
 
@@ -73,6 +74,7 @@ def render_page(report: Report, title: str) -> str:
     environment.filters |= {
         name: getattr(text, name) for name in ("number", "amount", "percent", "format_value")
     }
+    environment.filters["kinds"] = format_kinds
     environment.globals |= {"histogram": histogram, "TAG_MEANINGS": TAG_MEANINGS}
     # Camera models in all: those of each split, less those counted twice.
     cameras = sum(split["num_cameras"] for split in report["splits"].values())
