@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import piexif
 import pytest
 
 from data_pipelines.evidence import read_evidence
@@ -108,3 +109,63 @@ def test_ordinary_tiff_photos_are_taken(name: str) -> None:
 def test_a_raw_file_that_is_called_a_jpeg_is_rejected(cases: Path) -> None:
     (path,) = (cases / "raw_preview").iterdir()
     assert reason(path.read_bytes()) == "raw_file"
+
+
+# EXIF that says nothing of a camera
+
+
+def block(**directories: dict[int, Any]) -> bytes:
+    return piexif.dump(directories)
+
+
+GPS = {piexif.GPSIFD.GPSLatitudeRef: b"N", piexif.GPSIFD.GPSLatitude: ((1, 1), (2, 1), (3, 1))}
+_EMPTY = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"
+WITHOUT_TAGS: dict[str, bytes] = {
+    "place": jpeg(exif=block(GPS=GPS)),
+    "orientation": jpeg(exif=block(**{"0th": {piexif.ImageIFD.Orientation: 6}})),
+    "artist": jpeg(exif=block(**{"0th": {piexif.ImageIFD.Artist: b"Jane"}})),
+    "comment": jpeg(exif=block(Exif={piexif.ExifIFD.UserComment: b"ASCII\0\0\0hello"})),
+    "notes": jpeg(exif=block(Exif={piexif.ExifIFD.MakerNote: b"secret"})),
+    "a thumbnail": jpeg(exif=block(**{"1st": {piexif.ImageIFD.Orientation: 1}})),
+    "blank names": jpeg(exif=block(**{"0th": {piexif.ImageIFD.Make: b"   "}})),
+    "no entries": jpeg(exif=_EMPTY),
+    "a date": jpeg(exif=block(Exif={piexif.ExifIFD.DateTimeOriginal: b"2020:01:01 10:00:00"})),
+    "place, PNG": jpeg(None, "PNG", exif=block(GPS=GPS)),
+    "place, WebP": jpeg(None, "WEBP", exif=block(GPS=GPS)),
+    "place, TIFF": jpeg(None, "TIFF", exif=block(GPS=GPS)),
+}
+WITHOUT_EXIF: dict[str, bytes] = {
+    "JPEG": jpeg(),
+    "PNG": jpeg(None, "PNG"),
+    "WebP": jpeg(None, "WEBP"),
+    "TIFF": jpeg(None, "TIFF"),
+    "comment": jpeg(comment=b"hello"),
+    "XMP": jpeg(xmp=b"<x:xmpmeta/>"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_TAGS)
+def test_exif_without_a_tag_that_teaches_is_called_so(name: str) -> None:
+    for encoding in ENCODINGS:
+        assert reason(WITHOUT_TAGS[name], encoding=encoding) == "no_tags"
+
+
+@pytest.mark.parametrize("name", WITHOUT_EXIF)
+def test_no_exif_is_called_so(name: str) -> None:
+    assert reason(WITHOUT_EXIF[name]) == "no_exif"
+
+
+def test_a_camera_directory_that_cannot_be_read_is_damage() -> None:
+    data = block(Exif={piexif.ExifIFD.FNumber: (4, 1)})
+    start = data.index(b"\x87\x69")  # its entry: type, count and place follow
+    damaged = data[: start + 8] + b"\0\xff\xff\xf0" + data[start + 12 :]
+    assert reason(jpeg(exif=damaged)) == "damaged_exif"
+
+
+def test_exif_with_a_place_alone_is_not_missing(cases: Path) -> None:
+    assert reason((cases / "exif_without_camera/gps_only.jpg").read_bytes()) == "no_tags"
+
+
+def test_a_maker_in_utf_16_is_decoded(cases: Path) -> None:
+    values = taken((cases / "utf16_make/utf16.jpg").read_bytes()).values
+    assert (values["Make"], values["Model"]) == ("ACME", "ACME Cam U16")
