@@ -77,8 +77,8 @@ def find_files(
     extension the pattern ends with. A list (.txt, .lst) has one of these a line, relative to its
     folder; blank lines and lines that start with # are ignored.
 
-    A file that is listed but missing, and a bad archive that was found in a directory, become items
-    that cannot be read, so that they are counted.
+    A file that is listed but missing, or has a name that no disk can hold, and a bad archive that
+    was found in a directory, become items that cannot be read, so that they are counted.
 
     Raises:
         UserError: a source does not exist, cannot be read or is damaged, or there is no image.
@@ -93,7 +93,7 @@ def find_files(
         files, passed_over = _collect(given, extensions, progress)
         for path, is_given in files:
             name = _relative(path, base)
-            if not is_archive(path):
+            if not is_archive(path) or storage.is_too_long(path):
                 items.append(Item(storage.valid_text(name), path))
                 continue
             try:
@@ -180,7 +180,9 @@ def _expand(path: str, extensions: frozenset[str], line: str = "") -> Iterator[_
     suffix = suffix_of(path)
     where = f"{line}: {path}" if line else path
     is_pattern = _MAGIC.search(path) is not None
-    if line and is_uri(path) and suffix in extensions and not is_pattern:
+    if line and storage.is_too_long(path):
+        yield _Given(path)  # as any file that is listed and missing, even if it looks like more
+    elif line and is_uri(path) and suffix in extensions and not is_pattern:
         yield _Given(path)  # long lists of remote images: asking for each would take hours
     elif storage.is_folder(path):
         yield _Given(path, is_folder=True)

@@ -17,11 +17,21 @@ from data_pipelines.errors import UserError
 
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MAX_SUFFIX: Final = 12
+# Limits of Linux, in bytes; no disk has files beyond them.
+_MAX_PATH: Final = 4096
+_MAX_NAME: Final = 255
 
 
 def is_uri(path: str | os.PathLike[str]) -> bool:
     """Whether a path has a scheme, such as gs://."""
     return _URI.match(os.fspath(path)) is not None
+
+
+def is_too_long(path: str) -> bool:
+    """Whether a local path, or a name in it, is longer than any on a disk."""
+    data = path.encode("utf-8", "surrogateescape")
+    names = data.split(b"/")
+    return not is_uri(path) and (len(data) >= _MAX_PATH or max(map(len, names)) > _MAX_NAME)
 
 
 def expand_user(path: str) -> str:

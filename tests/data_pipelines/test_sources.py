@@ -162,6 +162,38 @@ def test_list_with_an_impossible_name(tmp_path):
     assert "no such file" in refusal("x" * 300)
 
 
+LONG = {
+    "a path": "a/" * 3000 + "x.jpg",
+    "a path of 4,096 bytes": "a/" * 2048,
+    "a name": "x" * 252 + ".jpg",
+    "a name of few characters": "ä" * 130 + ".jpg",
+    "a folder": "x" * 256 + "/a.jpg",
+    "a pattern": "x" * 300 + "*.jpg",
+    "a long pattern": "a/" * 3000 + "*.jpg",
+    "an archive": "x" * 300 + ".zip",
+    "a compressed archive": "x" * 300 + ".tar.gz",
+    "a list": "x" * 300 + ".txt",
+    "a home": "~/" + "a/" * 3000 + "x.jpg",
+    "no extension": "x" * 5000,
+    "brackets": "[" * 300 + ".jpg",
+}
+
+
+@pytest.mark.parametrize("line", LONG.values(), ids=LONG)
+def test_what_is_too_long_for_a_disk_is_a_file_that_cannot_be_read(tmp_path, line):
+    write(tmp_path / "1.jpg", b"one")
+    items = find_items([write(tmp_path / "l.lst", f"1.jpg\n{line}\n1.jpg".encode())])
+    (bad,) = [item for item in items if item.path != str(tmp_path / "1.jpg")]
+    assert len(items) == 2
+    assert reason(bad) == "unreadable"
+
+
+def test_the_longest_names_are_no_problem(tmp_path):
+    name = "x" * 251 + ".jpg"
+    write(tmp_path / name, b"one")
+    assert contents(write(tmp_path / "l.lst", name.encode())) == {name: b"one"}
+
+
 def test_list_with_a_name_that_is_no_text(tmp_path):
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.jpg")).write_bytes(b"data")
     assert contents(write(tmp_path / "l.lst", b"\xe9.jpg")) == {"\\udce9.jpg": b"data"}

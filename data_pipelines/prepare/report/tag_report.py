@@ -16,7 +16,7 @@ from data_pipelines.files import read_json, write_text
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report.columns import KINDS, NAME_TAGS, column_of
-from data_pipelines.prepare.report.text import amount, printable
+from data_pipelines.prepare.report.text import amount, printable, shortened
 from data_pipelines.records import check_records
 from data_pipelines.sources import format_kinds
 from data_pipelines.storage import expand_user
@@ -230,7 +230,7 @@ def _format_rejects(report: Report) -> list[str]:
         lines.append(f"  {reason:<20}{count:>8}  {REASONS.get(reason, '')}".rstrip())
         for path, detail in report["reject_examples"].get(reason, [])[:1]:
             example = f"{path}: {detail}" if detail else path
-            lines.append(f"{'':>32}such as {printable(example)}")
+            lines.append(f"{'':>32}such as {shortened(printable(example))}")
     return lines
 
 

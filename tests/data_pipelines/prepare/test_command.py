@@ -93,3 +93,25 @@ def test_where_all_is_rejected_what_was_passed_over_is_told(
         (tmp_path / "photos" / name).write_bytes(b"text")
     assert main(["prepare", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]) == 2
     assert "1 not_an_image; passed over: 1 .nef; give photos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("long", ["a/" * 3000 + "x.jpg", "x" * 300 + ".jpg"])
+def test_names_that_no_disk_can_hold_are_rejects_or_one_line(
+    tmp_path: Path, make_photo: MakePhoto, capsys: pytest.CaptureFixture[str], long: str
+) -> None:
+    make_photo("0.jpg")
+    (tmp_path / "list.txt").write_text(f"0.jpg\n{long}\n")
+    sidecar = tmp_path / "exif.json"
+    sidecar.write_text(json.dumps([{"SourceFile": name, "ISO": 100} for name in (long, "0.jpg")]))
+    words = ["prepare", str(tmp_path / "list.txt"), "--validation-fraction=0"]
+    out = tmp_path / "records"
+    assert main([*words, "--out", str(out), "--sidecar", str(sidecar)]) == 0
+    said = capsys.readouterr().out
+    assert "1 photos of 2 files" in said and "entries fit no photo" in said
+    assert max(map(len, said.splitlines())) < 500
+    (row,) = map(json.loads, (out / "rejects.jsonl").read_text().splitlines())
+    assert (row["path"], row["reason"]) == (long, "unreadable")
+    for more in (["--out", long], ["--out", str(out), "--sidecar", long]):
+        assert main([*words, *more]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main(["prepare", long, "--out", str(tmp_path / "other")]) == 2
