@@ -277,7 +277,8 @@ def _lines(detector: Detector, detection: Detection) -> list[str]:
 
 
 def _print_summary(detector: Detector, counts: Counter[str]) -> None:
-    shown = ["photo", "generated"] + ["unsure"] * (detector.verdicts is not None)
+    may_be_unsure = detector.verdicts is not None or counts["unsure"] > 0
+    shown = ["photo", "generated"] + ["unsure"] * may_be_unsure
     print(f"{counts.total()} images: " + ", ".join(f"{counts[name]} {name}" for name in shown))
     if detector.heldout_photos:
         print(

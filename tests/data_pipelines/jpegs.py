@@ -60,7 +60,6 @@ CUT = {
     "half, zeros": lambda data: data[: len(data) // 2] + bytes(len(data)),
     "half, erased flash": lambda data: data[: len(data) // 2] + b"\xff" * len(data),
     "half, another picture": lambda data: data[: len(data) // 2] + data,
-    "a hole of zeros": lambda data: data[:-2000] + bytes(1500) + data[-500:],
 }
 
 

@@ -44,6 +44,12 @@ def test_where_data_is_missing_it_is_damaged_to_everyone(coding: str, how: str) 
     assert answers(CUT[how](CODINGS[coding])) == {"undecodable"}
 
 
+def test_restarts_that_are_missing_are_damage() -> None:
+    data = CODINGS["restarts"]
+    assert answers(data[:-2000] + bytes(1500) + data[-500:]) == {"undecodable"}
+    assert answers(data[:-2000] + data[-500:]) == {"undecodable"}
+
+
 @pytest.mark.parametrize("coding", CODINGS)
 def test_a_file_with_its_end_is_itself(coding: str) -> None:
     data = CODINGS[coding]
