@@ -30,7 +30,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.evidence.camera import standard_quality, standard_tables
 from data_pipelines.images import PATCH
 from data_pipelines.perturbations import Perturbation, parse_perturbation
-from data_pipelines.prepare.window_quality import window_problem
+from data_pipelines.prepare.window_quality import is_flat, window_problem
 
 Verdict = Literal["photo", "generated", "unsure"]
 STABILITY: Final = ("jpeg:85", "resize:0.9")
@@ -229,7 +229,9 @@ def picture_reasons(
         why = trained if smallest else enlarged
         reasons.append(f"the picture is too small: {width} x {height} pixels; {why}")
     step = max(1, -(-max(height, width) // _SAMPLED))
-    if problem := window_problem(pixels[::step, ::step]):
+    seen = pixels[::step, ::step]
+    # Detectors without rules go by their threshold alone wherever there is something to see.
+    if problem := window_problem(seen) if verdicts else "flat" * is_flat(seen):
         reasons.append(_CONTENT[problem])
     low, high = (verdicts and verdicts.jpeg_quality) or (0, 100)
     if quality is not None and quality < low:
