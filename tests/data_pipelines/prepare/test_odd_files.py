@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import piexif
 import pytest
+from PIL import Image
 
 from data_pipelines.evidence import read_evidence
 from data_pipelines.images import decode_image, open_image
@@ -169,3 +170,32 @@ def test_exif_with_a_place_alone_is_not_missing(cases: Path) -> None:
 def test_a_maker_in_utf_16_is_decoded(cases: Path) -> None:
     values = taken((cases / "utf16_make/utf16.jpg").read_bytes()).values
     assert (values["Make"], values["Model"]) == ("ACME", "ACME Cam U16")
+
+
+# Pictures that show nothing
+
+
+def blank(mode: str, colour: Any, size: tuple[int, int] = (300, 300), kind: str = "PNG") -> bytes:
+    return jpeg(Image.new(mode, size, colour), kind, exif=camera())
+
+
+BLANK: dict[str, tuple[bytes, str]] = {
+    "one pixel": (blank("RGB", "red", (1, 1)), "too_small"),
+    "one line": (blank("RGB", "red", (300, 1)), "too_small"),
+    "one pixel, JPEG": (blank("RGB", "red", (1, 1), "JPEG"), "too_small"),
+    "transparent": (blank("RGBA", (9, 9, 9, 0)), "no_usable_window"),
+    "almost transparent": (blank("RGBA", (9, 9, 9, 1)), "no_usable_window"),
+    "transparent grey": (blank("LA", (9, 0)), "no_usable_window"),
+    "transparent, WebP": (blank("RGBA", (9, 9, 9, 0), kind="WEBP"), "no_usable_window"),
+    "transparent, TIFF": (blank("RGBA", (9, 9, 9, 0), kind="TIFF"), "no_usable_window"),
+    "white": (blank("RGB", "white", kind="JPEG"), "no_usable_window"),
+    "black": (blank("RGB", "black", kind="JPEG"), "no_usable_window"),
+    "grey": (blank("RGB", "grey", kind="JPEG"), "no_usable_window"),
+}
+
+
+@pytest.mark.parametrize("name", BLANK)
+def test_pictures_that_show_nothing_are_rejected(name: str) -> None:
+    data, expected = BLANK[name]
+    for encoding in ENCODINGS:
+        assert reason(data, encoding=encoding) == expected
