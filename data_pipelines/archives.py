@@ -11,12 +11,13 @@ import stat
 import tarfile
 import weakref
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Final
 
 from data_pipelines.images import ImageError, is_image
 from data_pipelines.items import Item
-from data_pipelines.storage import cannot_read, describe, open_file, suffix_of, valid_text
+from data_pipelines.storage import cannot_read, describe, kind_of, open_file, suffix_of, valid_text
 
 _COMPRESSED: Final = (
     *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".tar.lzma", ".tar.z"),
@@ -30,8 +31,13 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith((".tar", ".zip", *_COMPRESSED))
 
 
-def list_archive(path: str, name: str, extensions: frozenset[str]) -> list[Item]:
+def list_archive(
+    path: str, name: str, extensions: frozenset[str]
+) -> tuple[list[Item], Counter[str]]:
     """Lists the images, by their extensions, in an archive; its name begins theirs.
+
+    Returns:
+        Them, and how many of each kind the other members are.
 
     Raises:
         ImageError: "unreadable": it is a compressed tar, cannot be read, is cut short, damaged or
@@ -45,8 +51,8 @@ def list_archive(path: str, name: str, extensions: frozenset[str]) -> list[Item]
         )
     _open_zip.cache_clear()  # the archive may have been replaced since
     kind = suffix_of(path)[1:]
-    items = []
-    count = 0
+    items: list[Item] = []
+    passed_over: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open_file(path))
@@ -54,19 +60,21 @@ def list_archive(path: str, name: str, extensions: frozenset[str]) -> list[Item]
             raise ImageError("unreadable", cannot_read(error)) from error
         try:
             for member, offset, size in _tar_members(file) if kind == "tar" else _zip_members(file):
-                count += 1
                 # The name is only shown: nothing is unpacked, so ".." can do no harm.
                 parts = [p for p in re.split(r"[/\\]", member) if p not in ("", ".", "..")]
-                if parts and "__MACOSX" not in parts and is_image(parts[-1], extensions):
+                last = parts[-1] if parts else ""
+                if "__MACOSX" not in parts and is_image(last, extensions):
                     shown = valid_text("/".join([name, *parts]))
                     items.append(Item(shown, path, member, offset, size))
+                else:
+                    passed_over[kind_of(last)] += 1
         except Exception as error:  # damaged archives raise almost anything
             raise ImageError(
                 "unreadable",
-                f"no {kind} archive, damaged or cut short: {count} members were readable, "
-                f"then {describe(error)}; copy it again",
+                f"no {kind} archive, damaged or cut short: {len(items) + passed_over.total()} "
+                f"members were readable, then {describe(error)}; copy it again",
             ) from error
-    return items
+    return items, passed_over
 
 
 def read_member(item: Item) -> bytes:

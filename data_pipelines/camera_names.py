@@ -3,7 +3,8 @@
 Makers write their name padded with blanks or NULs, in capitals or not, with legal suffixes, under
 former and later company names. The rules here are, in this order:
 
-1. Text ends at the first NUL; unprintable characters are dropped and blanks collapsed.
+1. Text is decoded where its coding is certain (`text_coding`) and ends at the first NUL;
+   unprintable characters are dropped and blanks collapsed.
 2. A maker whose name starts with an entry of `MAKERS` gets that entry's name. Companies that
    merged or sold their camera business keep one name as long as the product line went on; brands
    that are product lines of their own (Contax, Honor, Sony Ericsson, Hasselblad in DJI's drones)
@@ -14,8 +15,11 @@ former and later company names. The rules here are, in this order:
    "Canon" + "Canon EOS 700D" and "Canon" + "EOS 700D" are both "Canon EOS 700D".
 """
 
+import contextlib
 import re
 from typing import Final
+
+from data_pipelines.text_coding import decode_text
 
 MAX_TEXT_LENGTH: Final = 64
 """Longer texts are no names: such a value counts as missing."""
@@ -83,15 +87,17 @@ _MODEL_PREFIXES: Final[dict[str, tuple[str, ...]]] = {
 def clean_text(value: object, *, max_length: int | None = None) -> str | None:
     """Returns printable text without padding, or None where there is none.
 
-    Bytes are read as UTF-8, else Latin-1. Text is cut at `max_length`; without it, text that is
-    longer than a name is none.
+    Text is cut at `max_length`; without it, it is a name: text that is longer is none, nor is text
+    that lost letters, nor are bytes whose coding is not certain. With it, it is searched: bytes of
+    no certain coding are read as Latin-1.
     """
+    if isinstance(value, str) and "\0" in value:  # a reader of EXIF took the bytes for Latin-1
+        with contextlib.suppress(UnicodeEncodeError):
+            value = value[:_MAX_RAW_LENGTH].encode("latin-1")
     if isinstance(value, bytes):
         data = value[:_MAX_RAW_LENGTH]
-        try:
-            value = data.decode("utf-8")
-        except UnicodeDecodeError:
-            value = data.decode("latin-1")
+        text = decode_text(data)
+        value = data.decode("latin-1") if text is None and max_length else text
     if not isinstance(value, str):
         return None
     value = value[:_MAX_RAW_LENGTH].split("\0", 1)[0]
@@ -100,7 +106,8 @@ def clean_text(value: object, *, max_length: int | None = None) -> str | None:
     text = " ".join("".join(c if c.isprintable() else " " for c in value).split())
     if len(text) > (max_length or MAX_TEXT_LENGTH) or not any(c.isalnum() for c in text):
         return None
-    return text
+    # Programs write question marks for letters that their coding lacks.
+    return text if max_length or "?" not in text else None
 
 
 def _starts_with_words(text: str, words: str) -> bool:

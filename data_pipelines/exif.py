@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from data_pipelines.images import ImageError, open_image, quiet_pillow
 from data_pipelines.tags import FOCAL_LENGTHS, TAGS, Rational, RawExif, Value, parse_tags
+from data_pipelines.text_coding import decode_text
 
 MAX_EXIF_BYTES: Final = 2**20
 """Larger EXIF blocks are not parsed; a JPEG segment holds at most 64 KiB."""
@@ -68,7 +69,7 @@ class Exif:
         raw: raw values by EXIF name, wanted fields only.
         digest: SHA-256 of the whole EXIF block, empty if there is none.
         problem: short code of what went wrong, empty if nothing did: "no_exif", "exif_too_large",
-            "damaged_exif" or a reason of `ImageError`.
+            "damaged_exif" or a reason of `ImageError`. EXIF without a wanted field is no problem.
     """
 
     raw: RawExif
@@ -142,13 +143,55 @@ def _read(image: Image.Image) -> Exif:
     raw, damaged = _read_with_pillow(image)
     if block and (damaged or not raw):
         raw = {**_read_with_piexif(block), **raw}
-    if block and not damaged:  # Pillow passes over a block that it cannot read
-        damaged = not len(image.getexif())
-    problem = "" if raw else ("damaged_exif" if damaged else "no_exif")
+    problem = ""
+    if not raw and (damaged or (block and _is_passed_over(image, block))):
+        problem = "damaged_exif"
+    elif not raw and not block and not any(number in image.getexif() for number in _POINTERS):
+        problem = "no_exif"
+    for name in MAIN_FIELDS.values() & raw.keys():
+        text = _decoded(raw[name])
+        if text is not None:
+            raw[name] = text
+        elif name != "Software":  # that is searched for names of programs, which are ASCII
+            del raw[name]
     source = raw.get("FileSource")
     if isinstance(source, bytes) and source:  # one byte that the standard leaves undefined in type
         raw["FileSource"] = source[0]
     return Exif(raw, digest, problem)
+
+
+def _is_passed_over(image: Image.Image, block: bytes) -> bool:
+    """Whether Pillow found nothing in a directory that has, or may have, entries."""
+    main = image.getexif()
+    tiff = block.removeprefix(_HEADER)
+    if not len(main):
+        return _num_entries(tiff, None) != 0
+    camera = main.get(_EXIF_IFD)
+    if not isinstance(camera, int) or main.get_ifd(_EXIF_IFD):
+        return False
+    return _num_entries(tiff, camera) != 0
+
+
+def _num_entries(tiff: bytes, offset: int | None) -> int | None:
+    """Entries of a directory of a block, by default the main one; None if it lies outside."""
+    order = "<" if tiff[:2] == b"II" else ">"
+    try:
+        if offset is None:
+            (offset,) = struct.unpack_from(order + "L", tiff, 4)
+        number: int = struct.unpack_from(order + "H", tiff, offset)[0]
+    except struct.error:
+        return None
+    return number
+
+
+def _decoded(value: object) -> object:
+    """A text as its writer meant it, None if that is not certain; other values as they are."""
+    if isinstance(value, str):  # Pillow took the bytes for Latin-1
+        try:
+            value = value.encode("latin-1")
+        except UnicodeEncodeError:
+            return value
+    return decode_text(value) if isinstance(value, bytes) else value
 
 
 def _exif_of_png(file: IO[bytes]) -> bytes:

@@ -10,6 +10,7 @@ they are coded; those of HEIC are turned by pillow-heif and turned back here, se
 """
 
 import contextlib
+import functools
 import io
 import os
 import threading
@@ -20,8 +21,9 @@ from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
-from data_pipelines import heic, storage
+from data_pipelines import heic, jpeg_files, raw_files, storage
 from data_pipelines.errors import UserError
 
 WINDOW: Final = 256
@@ -33,8 +35,9 @@ EXTENSIONS: Final = frozenset(
     | {".heic", ".heif", ".hif", ".avif"}
 )
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "AVIF", heic.FORMAT)
-"""What Pillow may open; its JPEG reader takes phones' multi-picture files too."""
-_PILLOW_FORMATS: Final = tuple(name for name in FORMATS if name != heic.FORMAT)
+"""What Pillow may open."""
+_FIRST_JPEG: Final = "FIRST PICTURE OF A JPEG FILE"
+"""Name of an opener of our own, see `_pillow_formats`."""
 _SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8")
 _BRANDS: Final = (b"WEBP", b"avif", b"avis")  # eight bytes into the file
 _TURNS: Final = "container_turns"  # where an opened image keeps what `heic.turns_of` found
@@ -52,8 +55,9 @@ class ImageError(ValueError):
 
     Attributes:
         reason: short code for counting: "unreadable", "empty_file", "too_many_bytes",
-            "not_an_image", "heic_not_supported" (pillow-heif is not installed), "too_many_pixels",
-            "undecodable" or "unsupported_pixels".
+            "not_an_image", "raw_file" (of which only a preview could be read), "heic_not_supported"
+            (pillow-heif is not installed), "too_many_pixels", "undecodable" or
+            "unsupported_pixels".
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -142,10 +146,16 @@ def open_image(
 
     Raises:
         ImageError: the file cannot be read, is no image of a known format, or is too large; or it
-            is HEIC, and pillow-heif is not installed.
+            is a camera's raw file; or it is HEIC, and pillow-heif is not installed.
     """
     data = source if isinstance(source, bytes) else read_bytes(source, max_bytes=max_bytes)
     check_size(data, max_bytes)
+    if told := raw_files.raw_file(data):
+        raise ImageError(
+            "raw_file",
+            f"a camera's raw file ({told}), of which only a preview could be read; give the "
+            "camera's JPEG or HEIC file",
+        )
     is_heic = heic.is_heic(data)
     if is_heic and not heic.register_opener():
         raise ImageError(
@@ -153,7 +163,7 @@ def open_image(
         )
     try:
         with quiet_pillow():
-            formats = (heic.FORMAT,) if is_heic else _PILLOW_FORMATS
+            formats = (heic.FORMAT,) if is_heic else _pillow_formats()
             image = Image.open(io.BytesIO(data), formats=formats)
             if is_heic:
                 image.info[_TURNS] = heic.turns_of(image)
@@ -172,6 +182,18 @@ def open_image(
             "too_many_pixels", f"{image.width} x {image.height}, more than {max_pixels:,} pixels"
         )
     return image
+
+
+@functools.cache
+def _pillow_formats() -> tuple[str, ...]:
+    """What Pillow is asked to open, HEIC apart.
+
+    Its own opener makes another format of JPEG files with several pictures, and fails where the
+    list of these is damaged. To us they are JPEG files, of which the first picture counts.
+    """
+    Image.register_open(_FIRST_JPEG, JpegImageFile, lambda start: start.startswith(b"\xff\xd8\xff"))
+    others = (name for name in FORMATS if name not in ("JPEG", heic.FORMAT))
+    return (_FIRST_JPEG, *others)
 
 
 def can_be_cropped(image: Image.Image) -> bool:
@@ -200,6 +222,7 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
         ImageError: "undecodable" or "unsupported_pixels".
     """
     try:
+        _check_jpeg(image)
         image.load()
         part = image if box is None else image.crop(box)
         pixels = heic.undo_turns(_as_rgb(part), image.info.get(_TURNS, ()))
@@ -208,6 +231,20 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
     except Exception as error:  # see open_image
         raise ImageError("undecodable", _explain(error)) from error
     return np.ascontiguousarray(pixels)
+
+
+def _check_jpeg(image: Image.Image) -> None:
+    """Lets a JPEG image that was not decoded yet end where its data does, or refuses it.
+
+    Raises:
+        ImageError: "undecodable": data is missing or wrong, of which Pillow says nothing.
+    """
+    if not isinstance(image, JpegImageFile) or not isinstance(image.fp, io.BytesIO):
+        return
+    data = jpeg_files.completed(image.fp.getvalue())
+    if problem := jpeg_files.damage(data):
+        raise ImageError("undecodable", problem)
+    image.fp = io.BytesIO(data)
 
 
 def _explain(error: Exception) -> str:

@@ -11,8 +11,9 @@ import itertools
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from etils import epath
 from tqdm import tqdm
@@ -34,11 +35,40 @@ from data_pipelines.storage import (
 
 _LISTS: Final = (".txt", ".lst")
 _MAGIC: Final = re.compile(r"[*?\[]")
+_MOST_KINDS: Final = 20
 
 
-def find_items(
+class _Given(NamedTuple):
+    """A path that a source stands for.
+
+    Attributes:
+        path: absolute.
+        is_folder: whether it is searched with all below it.
+        by_name: whether a pattern that asks for no extension found it: its own name decides.
+    """
+
+    path: str
+    is_folder: bool = False
+    by_name: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What sources hold.
+
+    Attributes:
+        items: the files to read, sorted by name. A file that several sources hold is there once.
+        passed_over: how many files of folders, archives and patterns are of no use by their names,
+            by kind (`storage.kind_of`), the most frequent first.
+    """
+
+    items: list[Item]
+    passed_over: Mapping[str, int]
+
+
+def find_files(
     sources: Sequence[str | os.PathLike[str]], *, extensions: frozenset[str] = EXTENSIONS
-) -> list[Item]:
+) -> Found:
     """Lists the files to read.
 
     Directories are searched with all below them, by extension; links to directories are not
@@ -47,11 +77,8 @@ def find_items(
     extension the pattern ends with. A list (.txt, .lst) has one of these a line, relative to its
     folder; blank lines and lines that start with # are ignored.
 
-    A file that is listed but missing, and a bad archive that was found in a directory, become items
-    that cannot be read, so that they are counted.
-
-    Returns:
-        Items sorted by name. A file that several sources hold is there once.
+    A file that is listed but missing, or has a name that no disk can hold, and a bad archive that
+    was found in a directory, become items that cannot be read, so that they are counted.
 
     Raises:
         UserError: a source does not exist, cannot be read or is damaged, or there is no image.
@@ -61,29 +88,44 @@ def find_items(
     with tqdm(desc="listing files", unit="file", disable=None, leave=False) as progress:
         paths = [_absolute(os.fspath(source)) for source in sources]
         given = [entry for path in paths for entry in _expand(path, extensions)]
-        base = _bases({path if is_folder else parent_of(path) for path, is_folder in given})
-        items = []
-        for path, is_given in _collect(given, extensions, progress):
+        base = _bases({at.path if at.is_folder else parent_of(at.path) for at in given})
+        items: list[Item] = []
+        files, passed_over = _collect(given, extensions, progress)
+        for path, is_given in files:
             name = _relative(path, base)
-            item = Item(storage.valid_text(name), path)
+            if not is_archive(path) or storage.is_too_long(path):
+                items.append(Item(storage.valid_text(name), path))
+                continue
             try:
-                items += list_archive(path, name, extensions) if is_archive(path) else [item]
+                members, others = list_archive(path, name, extensions)
             except ImageError as error:
                 if is_given:
                     raise UserError(f"{path}: {error}") from error
-                items.append(dataclasses.replace(item, problem=str(error)))
+                items.append(Item(storage.valid_text(name), path, problem=str(error)))
+            else:
+                items += members
+                passed_over += others
+    counts = dict(sorted(passed_over.items(), key=lambda item: (-item[1], item[0])))
     if not items:
         names = [str(source) for source in sources]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        told = f"; passed over: {format_kinds(counts)}" if counts else ""
         raise UserError(
             f"no images found in {', '.join(names[:5])}{more}: no file with an image's extension "
-            f"({' '.join(sorted(extensions))}); check the path"
+            f"({' '.join(sorted(extensions))}){told}; check the path"
         )
-    return _with_unique_names(items)
+    return Found(_with_unique_names(items), counts)
+
+
+def format_kinds(counts: Mapping[str, int]) -> str:
+    """Files that were passed over, in words: "12 .cr2, 3 .mov, 1 no extension"."""
+    shown = [f"{count:,} {kind}" for kind, count in list(counts.items())[:_MOST_KINDS]]
+    rest = sum(list(counts.values())[_MOST_KINDS:])
+    return ", ".join([*shown, *([f"{rest:,} of other kinds"] if rest else [])])
 
 
 def is_source(source: str) -> bool:
-    """Whether `find_items` can look into a source; if not, it is the name of a missing file."""
+    """Whether `find_files` can look into a source; if not, it is the name of a missing file."""
     path = _absolute(source)
     is_file = not _MAGIC.search(path) and not is_archive(path) and suffix_of(path) not in _LISTS
     return not is_file or storage.exists(path)
@@ -130,41 +172,41 @@ def _absolute(source: str, folder: str = "") -> str:
 # Sources to files
 
 
-def _expand(path: str, extensions: frozenset[str], line: str = "") -> Iterator[tuple[str, bool]]:
-    """Yields the paths that a source, made absolute, stands for, each with whether it is a folder.
+def _expand(path: str, extensions: frozenset[str], line: str = "") -> Iterator[_Given]:
+    """Yields the paths that a source, made absolute, stands for.
 
     If it is from a list, `line` is the file and line.
     """
     suffix = suffix_of(path)
     where = f"{line}: {path}" if line else path
     is_pattern = _MAGIC.search(path) is not None
-    if line and is_uri(path) and suffix in extensions and not is_pattern:
-        yield path, False  # long lists of remote images: asking for each would take hours
+    if line and storage.is_too_long(path):
+        yield _Given(path)  # as any file that is listed and missing, even if it looks like more
+    elif line and is_uri(path) and suffix in extensions and not is_pattern:
+        yield _Given(path)  # long lists of remote images: asking for each would take hours
     elif storage.is_folder(path):
-        yield path, True
+        yield _Given(path, is_folder=True)
     elif is_pattern and not storage.exists(path):
         matches = list(_glob(path))
         if not matches:
             raise UserError(f"{where}: no file matches this pattern; check it")
         chosen_by_suffix = bool(suffix) and not _MAGIC.search(suffix)
         for match, is_folder in matches:
-            if is_folder:
-                yield match, True
-            elif chosen_by_suffix and suffix in _LISTS:
+            if not is_folder and chosen_by_suffix and suffix in _LISTS:
                 yield from _expand(match, extensions, line)
-            elif chosen_by_suffix or _is_searched(posixpath.basename(match), extensions):
-                yield match, False
+            else:
+                yield _Given(match, is_folder, by_name=not chosen_by_suffix)
     elif suffix in _LISTS:
         if line:
             raise UserError(f"{where}: a list cannot name another list; give both as sources")
         yield from _expand_list(path, extensions)
     elif (line and not is_archive(path)) or storage.exists(path):
-        yield path, False
+        yield _Given(path)
     else:
         raise UserError(f"{where}: no such file or directory; check the path")
 
 
-def _expand_list(path: str, extensions: frozenset[str]) -> Iterator[tuple[str, bool]]:
+def _expand_list(path: str, extensions: frozenset[str]) -> Iterator[_Given]:
     """Yields what the lines of a list file stand for."""
     if not storage.exists(path):
         raise UserError(f"{path}: no such file or directory; check the path")
@@ -221,27 +263,32 @@ def _is_searched(name: str, extensions: frozenset[str]) -> bool:
 
 
 def _collect(
-    given: Iterable[tuple[str, bool]], extensions: frozenset[str], progress: tqdm
-) -> Iterable[tuple[str, bool]]:
-    """Lists the files that are given and in given folders, each once and whether given itself."""
+    given: Iterable[_Given], extensions: frozenset[str], progress: tqdm
+) -> tuple[Iterable[tuple[str, bool]], Counter[str]]:
+    """Lists the files that are given and in given folders, each once and whether given itself.
+
+    The second counts, by kind, what is not taken because of its name.
+    """
     # Resolving every file would be slow: only folders and links are.
     resolve = functools.cache(lambda folder: folder if is_uri(folder) else os.path.realpath(folder))
     files: dict[str, tuple[str, bool]] = {}
-    for path, is_folder in given:
+    passed_over: dict[str, str] = {}
+    for path, is_folder, by_name in given:
         alone = [(parent_of(path), [posixpath.basename(path)])]
         folders = storage.walk(path) if is_folder else alone
         for folder, names in folders:
             real = resolve(folder)
             for name in names:
-                if is_folder and not _is_searched(name, extensions):
-                    continue
                 file = join(folder, name)
                 key = os.path.realpath(file) if is_link(file) else join(real, name)
+                if (is_folder or by_name) and not _is_searched(name, extensions):
+                    passed_over[key] = storage.kind_of(name)
+                    continue
                 other, is_given = files.get(key, (file, False))
                 shortest = min(file, other, key=lambda path: (len(path), path))
                 files[key] = shortest, is_given or not is_folder
             progress.update(len(names))
-    return files.values()
+    return files.values(), Counter(kind for key, kind in passed_over.items() if key not in files)
 
 
 # Names

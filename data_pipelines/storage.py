@@ -16,11 +16,22 @@ from etils import epath
 from data_pipelines.errors import UserError
 
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MAX_SUFFIX: Final = 12
+# Limits of Linux, in bytes; no disk has files beyond them.
+_MAX_PATH: Final = 4096
+_MAX_NAME: Final = 255
 
 
 def is_uri(path: str | os.PathLike[str]) -> bool:
     """Whether a path has a scheme, such as gs://."""
     return _URI.match(os.fspath(path)) is not None
+
+
+def is_too_long(path: str) -> bool:
+    """Whether a local path, or a name in it, is longer than any on a disk."""
+    data = path.encode("utf-8", "surrogateescape")
+    names = data.split(b"/")
+    return not is_uri(path) and (len(data) >= _MAX_PATH or max(map(len, names)) > _MAX_NAME)
 
 
 def expand_user(path: str) -> str:
@@ -31,6 +42,19 @@ def expand_user(path: str) -> str:
 def suffix_of(path: str) -> str:
     """The last suffix, in lower case and with its dot."""
     return posixpath.splitext(path)[1].lower()
+
+
+def kind_of(name: str) -> str:
+    """What a file of no use is counted as: its extension, if that is short, else in words.
+
+    macOS keeps what a foreign disk has no room for in files named as the photos, with "._" before.
+    """
+    if name.startswith("._"):
+        return "._*"
+    suffix = suffix_of(name)
+    if not suffix:
+        return "no extension"
+    return suffix if len(suffix) <= _MAX_SUFFIX and suffix[1:].isalnum() else "other"
 
 
 def valid_text(name: str) -> str:

@@ -17,7 +17,7 @@ _PROBLEMS: Final = {
     "damaged_exif": "EXIF is damaged and could not be read.",
     "exif_too_large": "EXIF is larger than any camera's and was not read.",
 }
-_CAMERA_FORMATS: Final = frozenset({"JPEG", "MPO", "HEIF", "AVIF", "TIFF"})
+_CAMERA_FORMATS: Final = frozenset({"JPEG", "HEIF", "AVIF", "TIFF"})
 Table = tuple[int, ...]
 
 

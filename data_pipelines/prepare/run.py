@@ -20,10 +20,10 @@ from data_pipelines.errors import UserError
 from data_pipelines.files import write_json, write_json_lines
 from data_pipelines.images import EXTENSIONS
 from data_pipelines.items import Item
+from data_pipelines.libjpeg import load_library
 from data_pipelines.prepare import parts, shards
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.engines import Engine, LocalEngine
-from data_pipelines.prepare.jpeg_windows import load_library
 from data_pipelines.prepare.options import PLANNING, Options
 from data_pipelines.prepare.plan import Plan, load_catalogue, make_plan
 from data_pipelines.prepare.report.tag_report import REPORT_FILE, Report, build_report, load_report
@@ -32,7 +32,7 @@ from data_pipelines.prepare.sidecars.sdaie import TENSOR_SUFFIX
 from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE
 from data_pipelines.skipped import format_counts
-from data_pipelines.sources import find_items
+from data_pipelines.sources import Found, find_files, format_kinds
 from data_pipelines.storage import is_uri
 from data_pipelines.targets import RELEASED, targets_to_json
 
@@ -102,6 +102,7 @@ class Job:
     Attributes:
         workspace: where it is done.
         items: the files.
+        passed_over: how many other files the sources hold, by kind.
         sidecars: what is known of them otherwise.
         options: how.
         command: what a later call compares; of paths digests only, as they can name people.
@@ -109,6 +110,7 @@ class Job:
 
     workspace: Workspace
     items: Sequence[Item]
+    passed_over: Mapping[str, int]
     sidecars: Sidecars
     options: Options
     command: Mapping[str, Any]
@@ -122,16 +124,17 @@ class Job:
         sidecars: Sequence[PathLike] = (),
     ) -> "Job":
         """Lists the photos and reads what sidecars say of them, see `prepare`."""
-        items, found = _find_photos(sources, sidecars)
+        found, known = _find_photos(sources, sidecars)
         command = {
             "schema_version": SCHEMA_VERSION,
             "options": options.to_json(),
             "sources_sha256": _digest(sorted(map(_absolute, sources))),
             "sidecars_sha256": _digest(sorted(map(_absolute, sidecars))),
-            "files_sha256": _digest(item.name for item in items),
-            "num_files": len(items),
+            "files_sha256": _digest(item.name for item in found.items),
+            "num_files": len(found.items),
         }
-        return cls(Workspace(epath.Path(out)), items, found, options, command)
+        workspace = Workspace(epath.Path(out))
+        return cls(workspace, found.items, found.passed_over, known, options, command)
 
     def plan(self, engine: Engine) -> Plan:
         """Reads all files that were not read before, and decides what goes where.
@@ -173,6 +176,7 @@ class Job:
             plan.targets,
             group=plan.group,
             heldout=plan.heldout,
+            passed_over=self.passed_over,
             sidecars=_summary(self.sidecars),
         )
         write_json(directory / TARGETS_FILE, targets_to_json(plan.targets))
@@ -193,10 +197,11 @@ class Job:
         _write_rejects(listing, catalogue)
         reasons = format_counts(dict(catalogue.rejects.most_common()))
         self.workspace.discard()
+        others = f"; passed over: {format_kinds(self.passed_over)}" if self.passed_over else ""
         raise UserError(
-            f"none of {len(catalogue.rejected)} files is a usable photo: {reasons}; give photos "
-            "as the camera wrote them, with EXIF, 256 pixels or more a side (every file is listed "
-            f"in {listing})"
+            f"none of {len(catalogue.rejected)} files is a usable photo: {reasons}{others}; give "
+            "photos as the camera wrote them, with EXIF, 256 pixels or more a side (every file is "
+            f"listed in {listing})"
         )
 
 
@@ -211,14 +216,17 @@ def _write_rejects(path: epath.Path, catalogue: Catalogue) -> None:
 
 def _find_photos(
     sources: Sequence[PathLike], sidecars: Sequence[PathLike]
-) -> tuple[list[Item], Sidecars]:
+) -> tuple[Found, Sidecars]:
     if not sidecars:
-        return find_items(sources), Sidecars()
-    items = find_items(sources, extensions=EXTENSIONS | {TENSOR_SUFFIX})
-    found = load_sidecars(sidecars, [item.name for item in items])
-    if not found.coded:
-        items = [item for item in items if not item.name.endswith(TENSOR_SUFFIX)]
-    return items, found
+        return find_files(sources), Sidecars()
+    found = find_files(sources, extensions=EXTENSIONS | {TENSOR_SUFFIX})
+    known = load_sidecars(sidecars, [item.name for item in found.items])
+    if known.coded:
+        return found, known
+    photos = [item for item in found.items if not item.name.endswith(TENSOR_SUFFIX)]
+    tensors = len(found.items) - len(photos)
+    others = {**found.passed_over, **({TENSOR_SUFFIX: tensors} if tensors else {})}
+    return Found(photos, others), known
 
 
 def _absolute(path: PathLike) -> str:

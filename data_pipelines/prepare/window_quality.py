@@ -25,5 +25,11 @@ def window_problem(pixels: np.ndarray) -> str:
         return "black"
     if np.count_nonzero(highest == CLIPPED_LEVEL) > FRACTION * highest.size:
         return "clipped"
+    return "flat" if is_flat(pixels) else ""
+
+
+def is_flat(pixels: np.ndarray) -> bool:
+    """Whether a picture, uint8 [H, W, 3], is almost of one brightness."""
+    red, green, blue = (pixels[..., channel] for channel in range(3))
     brightness = red.astype(np.uint16) + green + blue
-    return "flat" if brightness.std(dtype=np.float32) < 3 * FLAT_DEVIATION else ""
+    return bool(brightness.std(dtype=np.float32) < 3 * FLAT_DEVIATION)

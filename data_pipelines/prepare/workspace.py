@@ -20,7 +20,7 @@ from etils import epath
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_json
 from data_pipelines.records import PREPARE_FILE, UNFINISHED
-from data_pipelines.storage import is_uri
+from data_pipelines.storage import is_too_long, is_uri
 
 _COMMAND_FILE: Final = "command.json"
 _UNDECIDED: Final = "undecided_options"
@@ -46,8 +46,11 @@ class Workspace:
         """Returns whether the same command, plain JSON values, finished before.
 
         Raises:
-            UserError: the directory holds something else; the message says what differs.
+            UserError: the directory holds something else; the message says what differs. Or no
+                disk can hold its name.
         """
+        if is_too_long(str(self.out)):
+            raise UserError(f"{str(self.out)[:200]}...: File name too long; give another --out")
         prepared, started = self.out / PREPARE_FILE, self._unfinished / _COMMAND_FILE
         if prepared.exists():
             _compare(self.out, read_json(prepared), command)

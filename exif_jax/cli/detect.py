@@ -17,7 +17,7 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.items import Item
 from data_pipelines.prepare.report.text import printable
-from data_pipelines.sources import find_items, is_source
+from data_pipelines.sources import Found, find_files, format_kinds, is_source
 from data_pipelines.storage import is_uri, valid_text
 from exif_jax.cli.compiled import keep_compiled
 from exif_jax.detection.detectors import Detection, Detector, load_detector
@@ -100,7 +100,11 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; exit status 1 if an image could not be read."""
     keep_compiled()
     detector = load_detector(args.detector)
-    items = find_named(args.images)
+    found = find_named(args.images)
+    items = found.items
+    if found.passed_over:
+        kinds = format_kinds(found.passed_over)
+        print(f"passed over, by their names: {kinds}", file=sys.stderr)
     for name in _OUTPUTS:
         _check_writable(getattr(args, name), f"--{name}", is_folder=name in ("out", "heatmap"))
     # Detectors of older versions, and binary ones, have no warning or no details at all.
@@ -130,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     return int(counts["error"] > 0)
 
 
-def find_named(sources: Sequence[str]) -> list[Item]:
+def find_named(sources: Sequence[str]) -> Found:
     """The images that sources stand for, named by what the user wrote.
 
     A file that is named itself and missing becomes an item that cannot be read, so that the others
@@ -141,10 +145,11 @@ def find_named(sources: Sequence[str]) -> list[Item]:
     """
     absent = [source for source in sources if not is_source(source)]
     present = [source for source in sources if is_source(source)]
-    items = find_items(present) if present or not absent else []
+    found = find_files(present) if present or not absent else Found([], {})
     given = {_absolute(source): source for source in present}
-    named = [dataclasses.replace(item, name=valid_text(_shown(item, given))) for item in items]
-    return named + [Item(valid_text(source), source) for source in absent]
+    named = [dataclasses.replace(i, name=valid_text(_shown(i, given))) for i in found.items]
+    missing = [Item(valid_text(source), source) for source in absent]
+    return Found(named + missing, found.passed_over)
 
 
 def _absolute(source: str) -> str:
@@ -282,7 +287,8 @@ def _lines(detector: Detector, detection: Detection) -> list[str]:
 
 
 def _print_summary(detector: Detector, counts: Counter[str]) -> None:
-    shown = ["photo", "generated"] + ["unsure"] * (detector.verdicts is not None)
+    may_be_unsure = detector.verdicts is not None or counts["unsure"] > 0
+    shown = ["photo", "generated"] + ["unsure"] * may_be_unsure
     print(f"{counts.total()} images: " + ", ".join(f"{counts[name]} {name}" for name in shown))
     if detector.heldout_photos:
         print(

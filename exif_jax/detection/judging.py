@@ -213,13 +213,13 @@ def _first_verdict(
     detector: "Detector", picture: Picture, score: float
 ) -> tuple[rules.Verdict, list[str]]:
     """The verdict by score, size, content and compression, and why it is unsure."""
-    rule = detector.rule_for(picture.pixels)
-    if rule is None or detector.verdicts is None or not math.isfinite(score):
-        return ("generated" if score > detector.threshold else "photo"), []
     reasons = rules.picture_reasons(picture.pixels, picture.quality, detector.verdicts)
-    verdict = rule.decide(score)
-    if verdict == "unsure":
-        reasons.insert(0, rules.score_reason(score, rule))
+    rule = detector.rule_for(picture.pixels)
+    verdict: rules.Verdict = "generated" if score > detector.threshold else "photo"
+    if rule is not None and math.isfinite(score):
+        verdict = rule.decide(score)
+        if verdict == "unsure":
+            reasons.insert(0, rules.score_reason(score, rule))
     return ("unsure" if reasons else verdict), reasons
 
 

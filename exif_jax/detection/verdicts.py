@@ -28,8 +28,9 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.evidence.camera import standard_quality, standard_tables
+from data_pipelines.images import PATCH
 from data_pipelines.perturbations import Perturbation, parse_perturbation
-from data_pipelines.prepare.window_quality import window_problem
+from data_pipelines.prepare.window_quality import is_flat, window_problem
 
 Verdict = Literal["photo", "generated", "unsure"]
 STABILITY: Final = ("jpeg:85", "resize:0.9")
@@ -88,7 +89,7 @@ class Verdicts:
         by_cells: (cells, rule) of images with at least as many, ascending.
         rates: as stated in the file.
         jpeg_quality: lowest and highest quality in training, or None.
-        smallest_side: in training, in pixels; 0: not told.
+        smallest_side: in training, in pixels; 0: not told, a patch of the network counts.
         stability: what a verdict must survive.
     """
 
@@ -208,26 +209,32 @@ def jpeg_quality(tables: Mapping[int, Any] | None) -> int | None:
     return sums[min(sums, key=lambda known: abs(known - total))]
 
 
-def picture_reasons(pixels: np.ndarray, quality: int | None, verdicts: Verdicts) -> list[str]:
+def picture_reasons(
+    pixels: np.ndarray, quality: int | None, verdicts: Verdicts | None
+) -> list[str]:
     """Why no verdict on a picture is to be relied on, whatever its score; in words.
 
     Args:
         pixels: uint8 [H, W, 3].
         quality: of `jpeg_quality`, or None.
-        verdicts: of the detector.
+        verdicts: of the detector; None: it has none, but whether a picture shows anything at all
+            does not depend on it.
     """
     reasons = []
     height, width = pixels.shape[:2]
-    if min(height, width) < verdicts.smallest_side:
-        reasons.append(
-            f"the picture is too small: {width} x {height} pixels; the detector was trained on "
-            f"sides of at least {verdicts.smallest_side}"
-        )
+    smallest = verdicts.smallest_side if verdicts else 0
+    if min(height, width) < (smallest or PATCH):
+        trained = f"the detector was trained on sides of at least {smallest}"
+        enlarged = f"what is smaller than {PATCH} is enlarged before it is judged"
+        why = trained if smallest else enlarged
+        reasons.append(f"the picture is too small: {width} x {height} pixels; {why}")
     step = max(1, -(-max(height, width) // _SAMPLED))
-    if problem := window_problem(pixels[::step, ::step]):
+    seen = pixels[::step, ::step]
+    # Detectors without rules go by their threshold alone wherever there is something to see.
+    if problem := window_problem(seen) if verdicts else "flat" * is_flat(seen):
         reasons.append(_CONTENT[problem])
-    if quality is not None and verdicts.jpeg_quality and quality < verdicts.jpeg_quality[0]:
-        low, high = verdicts.jpeg_quality
+    low, high = (verdicts and verdicts.jpeg_quality) or (0, 100)
+    if quality is not None and quality < low:
         reasons.append(
             f"it is compressed too much: JPEG of a quality of about {quality}; the detector was "
             f"trained on {low} to {high}"

@@ -7,7 +7,7 @@ import pytest
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
 from data_pipelines.items import Item
-from data_pipelines.sources import find_items, read_item
+from data_pipelines.sources import find_files, read_item
 
 LIMIT = 10**6
 
@@ -16,6 +16,10 @@ def write(path: Path, data: bytes | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(path.name.encode("utf-8", "surrogateescape") if data is None else data)
     return path
+
+
+def find_items(sources, **kwargs) -> list[Item]:
+    return find_files(sources, **kwargs).items
 
 
 def names(*sources, **kwargs) -> list[str]:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
 from data_pipelines.items import Item
-from data_pipelines.sources import find_items, read_item
-from tests.data_pipelines.found import LIMIT, contents, names, reason, refusal, write
+from data_pipelines.sources import read_item
+from tests.data_pipelines.found import LIMIT, contents, find_items, names, reason, refusal, write
 
 
 def make_tar(path: Path, members: dict[str, bytes], **kwargs) -> Path:

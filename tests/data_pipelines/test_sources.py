@@ -12,8 +12,8 @@ from etils.epath import backend
 from fsspec.implementations.local import LocalFileSystem
 
 from data_pipelines.items import Item
-from data_pipelines.sources import find_items, is_source, read_item
-from tests.data_pipelines.found import LIMIT, contents, names, reason, refusal, write
+from data_pipelines.sources import find_files, format_kinds, is_source, read_item
+from tests.data_pipelines.found import LIMIT, contents, find_items, names, reason, refusal, write
 
 registry = importlib.import_module("fsspec.registry")  # fsspec.registry itself is a table in it
 
@@ -162,6 +162,38 @@ def test_list_with_an_impossible_name(tmp_path):
     assert "no such file" in refusal("x" * 300)
 
 
+LONG = {
+    "a path": "a/" * 3000 + "x.jpg",
+    "a path of 4,096 bytes": "a/" * 2048,
+    "a name": "x" * 252 + ".jpg",
+    "a name of few characters": "ä" * 130 + ".jpg",
+    "a folder": "x" * 256 + "/a.jpg",
+    "a pattern": "x" * 300 + "*.jpg",
+    "a long pattern": "a/" * 3000 + "*.jpg",
+    "an archive": "x" * 300 + ".zip",
+    "a compressed archive": "x" * 300 + ".tar.gz",
+    "a list": "x" * 300 + ".txt",
+    "a home": "~/" + "a/" * 3000 + "x.jpg",
+    "no extension": "x" * 5000,
+    "brackets": "[" * 300 + ".jpg",
+}
+
+
+@pytest.mark.parametrize("line", LONG.values(), ids=LONG)
+def test_what_is_too_long_for_a_disk_is_a_file_that_cannot_be_read(tmp_path, line):
+    write(tmp_path / "1.jpg", b"one")
+    items = find_items([write(tmp_path / "l.lst", f"1.jpg\n{line}\n1.jpg".encode())])
+    (bad,) = [item for item in items if item.path != str(tmp_path / "1.jpg")]
+    assert len(items) == 2
+    assert reason(bad) == "unreadable"
+
+
+def test_the_longest_names_are_no_problem(tmp_path):
+    name = "x" * 251 + ".jpg"
+    write(tmp_path / name, b"one")
+    assert contents(write(tmp_path / "l.lst", name.encode())) == {name: b"one"}
+
+
 def test_list_with_a_name_that_is_no_text(tmp_path):
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.jpg")).write_bytes(b"data")
     assert contents(write(tmp_path / "l.lst", b"\xe9.jpg")) == {"\\udce9.jpg": b"data"}
@@ -211,6 +243,75 @@ def test_directory_that_cannot_be_listed(tmp_path, monkeypatch, top):
         f"{tmp_path}/locked: cannot be read (Permission denied); "
         "change its permissions or leave it out"
     )
+
+
+# What is passed over
+
+
+def passed_over(*sources, **kwargs) -> dict[str, int]:
+    return dict(find_files(sources, **kwargs).passed_over)
+
+
+PASSED_OVER = (
+    *("raw/1.DNG", "raw/2.dng", "raw/3.CR2", "clip.MOV", "side/1.xmp", "notes", "._1.jpg"),
+    *("a.b c", "long.averyveryverylongsuffix", ".hidden", "Thumbs.db"),
+)
+KINDS = {".dng": 2, ".cr2": 1, ".mov": 1, ".xmp": 1, ".db": 1, "no extension": 2, "._*": 1}
+KINDS |= {"other": 2}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    for name in ("1.jpg", "raw/1.jpg", *PASSED_OVER):
+        write(tmp_path / "d" / name)
+    return tmp_path / "d"
+
+
+def test_what_a_folder_holds_besides_is_counted_by_extension(mixed):
+    found = find_files([mixed])
+    assert [item.name for item in found.items] == ["1.jpg", "raw/1.jpg"]
+    assert found.passed_over == KINDS
+    assert max(found.passed_over, key=found.passed_over.get) == next(iter(found.passed_over))
+
+
+def test_what_is_passed_over_twice_counts_once(mixed, tmp_path):
+    assert passed_over(mixed, mixed / "raw", str(mixed) + "/.", mixed / "**") == KINDS
+    (tmp_path / "alias").symlink_to(mixed)
+    assert passed_over(mixed, tmp_path / "alias") == KINDS
+
+
+def test_what_is_given_itself_is_not_passed_over(mixed):
+    assert passed_over(mixed / "raw", mixed / "raw" / "3.CR2") == {".dng": 2}
+    assert passed_over(mixed / "raw" / "3.CR2") == {}
+    assert passed_over(mixed / "raw" / "*.DNG") == {}
+
+
+def test_what_a_pattern_finds_and_does_not_take_is_counted(mixed):
+    assert passed_over(mixed / "*" / "*", mixed / "1.jpg") == {".dng": 2, ".cr2": 1, ".xmp": 1}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_an_archive_holds_besides_is_counted(mixed, tmp_path, kind):
+    archive = shutil.make_archive(str(tmp_path / "a"), kind, mixed)
+    assert passed_over(archive) == KINDS
+    write(tmp_path / "z.txt", archive.encode())
+    assert passed_over(tmp_path / "z.txt") == KINDS
+
+
+def test_with_other_extensions_other_files_are_passed_over(mixed):
+    assert passed_over(mixed / "raw", extensions=frozenset({".dng"})) == {".cr2": 1, ".jpg": 1}
+
+
+def test_where_nothing_is_left_it_is_told_what_was_passed_over(mixed):
+    (mixed / "raw" / "1.jpg").unlink()
+    assert "); passed over: 2 .dng, 1 .cr2; check the path" in refusal(mixed / "raw")
+
+
+def test_many_kinds_are_told_in_few_words():
+    counts = {f".{n}": 100 - n for n in range(30)} | {".mov": 2000}
+    words = format_kinds(dict(sorted(counts.items(), key=lambda item: -item[1])))
+    assert words.startswith("2,000 .mov, 100 .0, ") and words.endswith(", 836 of other kinds")
+    assert format_kinds({}) == ""
 
 
 # Remote storage

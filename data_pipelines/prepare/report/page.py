@@ -10,6 +10,7 @@ from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report import text
 from data_pipelines.prepare.report.environment import page_environment
 from data_pipelines.prepare.report.plots import Area, divide, histogram
+from data_pipelines.sources import format_kinds
 
 Report = Mapping[str, Any]
 
@@ -46,6 +47,8 @@ REMEDIES: Final[dict[str, str]] = {
     "empty_file": "Copy it again; an interrupted copy leaves such files.",
     "too_many_bytes": "Raise --max-bytes if files of that size are meant.",
     "not_an_image": "Nothing to do, if it is none; else export it as JPEG.",
+    "raw_file": "Give the JPEG or HEIC file that the camera wrote beside it; one that a raw "
+    "converter makes has the converter's traces, not the camera's.",
     "heic_not_supported": "Install exif-jax[heic] and run prepare again.",
     "too_many_pixels": "Raise --max-pixels if pictures of that size are meant.",
     "too_small": "Give the full-size originals; thumbnails teach nothing.",
@@ -71,6 +74,7 @@ def render_page(report: Report, title: str) -> str:
     environment.filters |= {
         name: getattr(text, name) for name in ("number", "amount", "percent", "format_value")
     }
+    environment.filters["kinds"] = format_kinds
     environment.globals |= {"histogram": histogram, "TAG_MEANINGS": TAG_MEANINGS}
     # Camera models in all: those of each split, less those counted twice.
     cameras = sum(split["num_cameras"] for split in report["splits"].values())

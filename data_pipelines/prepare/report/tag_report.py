@@ -16,8 +16,9 @@ from data_pipelines.files import read_json, write_text
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report.columns import KINDS, NAME_TAGS, column_of
-from data_pipelines.prepare.report.text import amount, printable
+from data_pipelines.prepare.report.text import amount, printable, shortened
 from data_pipelines.records import check_records
+from data_pipelines.sources import format_kinds
 from data_pipelines.storage import expand_user
 from data_pipelines.tags import OTHER
 from data_pipelines.targets import Target
@@ -42,6 +43,7 @@ def build_report(
     *,
     group: np.ndarray,
     heldout: np.ndarray,
+    passed_over: Mapping[str, int] | None = None,
     sidecars: Mapping[str, Any] | None = None,
 ) -> Report:
     """Summarises prepared photos.
@@ -51,6 +53,7 @@ def build_report(
         targets: targets with their classes.
         group: int64 [n], ids of bursts.
         heldout: bool [n], whether a photo is for validation.
+        passed_over: files of the sources that were not looked at, by kind.
         sidecars: what was read from sidecar files; it goes into the report as it is.
 
     Returns:
@@ -60,6 +63,7 @@ def build_report(
         categorical tag the photos of each class, and the most frequent values of makes and models;
         of a ranked one the unit, minimum, quantiles, maximum, histogram); `makes_models` (photos
         by make and model, which sum to `num_photos`); `rejects` and `reject_examples` by reason;
+        `passed_over` (files that were not looked at, by kind; not among `num_files`);
         `skipped_windows` by reason; `num_size_differs`; `sidecars`; `warnings` (sentences).
     """
     sides = {"train": ~heldout, "validation": heldout}
@@ -88,6 +92,7 @@ def build_report(
         "makes_models": _count_makes_models(catalogue),
         "rejects": dict(rejects),
         "reject_examples": {reason: list(map(list, examples[reason])) for reason, _ in rejects},
+        "passed_over": dict(passed_over or {}),
         "skipped_windows": dict(catalogue.skipped_windows.most_common()),
         "num_size_differs": int(catalogue.size_differs.sum()),
         "sidecars": sidecars,
@@ -206,6 +211,8 @@ def format_report(report: Report) -> str:
     ]
     lines += ["", "  ranked tags: minimum | 25%, 50%, 75% | maximum; others: photos of each class"]
     lines += _format_rejects(report)
+    if passed_over := report.get("passed_over"):  # reports of earlier versions have none
+        lines += ["", f"passed over, by their names: {format_kinds(passed_over)}"]
     if report["skipped_windows"]:
         counts = (f"{reason} {count}" for reason, count in report["skipped_windows"].items())
         lines += ["", f"windows left out: {', '.join(counts)}"]
@@ -223,7 +230,7 @@ def _format_rejects(report: Report) -> list[str]:
         lines.append(f"  {reason:<20}{count:>8}  {REASONS.get(reason, '')}".rstrip())
         for path, detail in report["reject_examples"].get(reason, [])[:1]:
             example = f"{path}: {detail}" if detail else path
-            lines.append(f"{'':>32}such as {printable(example)}")
+            lines.append(f"{'':>32}such as {shortened(printable(example))}")
     return lines
 
 

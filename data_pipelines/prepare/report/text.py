@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+_MOST: Final = 300
+
 
 def printable(text: str) -> str:
     """Returns a text in which control, direction and other invisible characters are spelled out.
@@ -10,6 +12,11 @@ def printable(text: str) -> str:
     Names of files and cameras come from anyone: they must not steer a terminal or a browser.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str) -> str:
+    """Returns a text without its middle if it is too long for a line or two."""
+    return text if len(text) <= _MOST else f"{text[: _MOST // 2]} ... {text[-_MOST // 2 :]}"
 
 
 def number(value: int) -> str:

@@ -1,7 +1,4 @@
-import ctypes
-import ctypes.util
 import io
-import sys
 from typing import Any
 
 import numpy as np
@@ -10,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
-from data_pipelines.prepare import jpeg_windows
-from data_pipelines.prepare.jpeg_windows import block_size, cut_windows, load_library
+from data_pipelines.prepare.jpeg_windows import block_size, cut_windows
 
 
 def jpeg(size: tuple[int, int] = (320, 288), mode: str = "RGB", **options: Any) -> bytes:
@@ -96,18 +91,3 @@ def test_any_damage_gives_windows_or_an_image_error(data: st.DataObject) -> None
         assert error.reason in ("undecodable", "out_of_memory")
     else:
         assert len(windows) == 2
-
-
-def test_a_missing_library_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        return None
-
-    monkeypatch.setattr(jpeg_windows.importlib.util, "find_spec", absent)
-    monkeypatch.setattr(ctypes.util, "find_library", absent)
-    jpeg_windows.load_library.cache_clear()
-    with pytest.raises(UserError, match=r"pip install turbojpeg.*--encoding pixels"):
-        load_library()
-    monkeypatch.undo()
-    jpeg_windows.load_library.cache_clear()
-    if sys.version_info < (3, 14):
-        load_library()

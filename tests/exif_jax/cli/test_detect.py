@@ -214,9 +214,9 @@ def test_unknown_detectors_and_none_shipped(capsys, images, monkeypatch, detecto
 
 
 def test_names_of_items_follow_the_sources(images):
-    names = [item.name for item in detect.find_named(["./photos", "old.zip"])]
+    names = [item.name for item in detect.find_named(["./photos", "old.zip"]).items]
     assert names == ["old.zip/2021/zipped.png", "photos/calm.png", "photos/deep/noisy.png"]
-    assert [item.name for item in detect.find_named(["x.jpg", "y.jpg"])] == ["x.jpg", "y.jpg"]
+    assert [item.name for item in detect.find_named(["x.jpg", "y.jpg"]).items] == ["x.jpg", "y.jpg"]
     with pytest.raises(UserError, match="no images found"):
         (images / "empty").mkdir()
         detect.find_named(["empty"])

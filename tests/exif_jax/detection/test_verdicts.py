@@ -46,7 +46,8 @@ def test_the_thresholds_alone_are_enough():
     verdicts = parse_verdicts({"photo_below": -3, "generated_above": 7})
     assert verdicts.rule == verdicts.rule_for(1000) == Rule(-3.0, 7.0, None)
     assert [kind.name for kind in verdicts.stability] == list(STABILITY)
-    assert picture_reasons(np.arange(192, dtype=np.uint8).reshape(8, 8, 3), 1, verdicts) == []
+    noise = np.random.default_rng(0).integers(255, size=(64, 64, 3), dtype=np.uint8)
+    assert picture_reasons(noise, 1, verdicts) == []
 
 
 def test_an_image_of_more_cells_has_numbers_of_its_own():
@@ -128,6 +129,27 @@ def test_reasons_of_a_picture_are_in_words():
     (compressed,) = picture_reasons(noise, 31, verdicts)
     assert "quality of about 31" in compressed and "50 to 98" in compressed
     assert len(picture_reasons(np.zeros((1, 1, 3), np.uint8), 5, verdicts)) == 3
+
+
+@pytest.mark.parametrize(
+    "verdicts", [None, parse_verdicts({"photo_below": 0, "generated_above": 1})]
+)
+def test_a_picture_that_shows_nothing_has_reasons_whatever_the_detector_says(verdicts):
+    noise = np.random.default_rng(0).integers(255, size=(300, 200, 3), dtype=np.uint8)
+    assert picture_reasons(noise, 1, verdicts) == []
+    for shape in ((1, 1), (1, 200), (63, 200), (200, 2)):
+        (small,) = picture_reasons(noise[: shape[0], : shape[1]], None, verdicts)[:1]
+        assert small.startswith(
+            f"the picture is too small: {shape[1]} x {shape[0]} pixels; what is"
+        )
+    for value in (3, 128, 255):
+        assert len(picture_reasons(np.full((64, 64, 3), value, np.uint8), None, verdicts)) == 1
+
+
+def test_without_rules_half_of_a_picture_is_enough():
+    noise = np.random.default_rng(0).integers(255, size=(256, 256, 3), dtype=np.uint8)
+    noise[:200] = 255
+    assert picture_reasons(noise, None, None) == []
 
 
 def test_reasons_of_a_score():
