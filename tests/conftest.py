@@ -52,6 +52,12 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases() -> Path:
+    """Folder with files that were once handled wrongly."""
+    return _shared("cases")
+
+
+@pytest.fixture(scope="session")
 def parity() -> Path:
     """Folder with the reference arrays of the published model."""
     return _shared("parity")

@@ -64,7 +64,7 @@ class PreparedPhoto:
         photo: id, from the image data without metadata: the same for copies of an image.
         camera: canonical make and model, empty if unknown. This, the time and the digest find
             bursts and are never stored in records.
-        seconds: capture time from an arbitrary origin, None if unknown.
+        seconds: capture time by the camera's clock from an arbitrary origin, None if unknown.
         digest: hash of the EXIF block, 0 if there is none.
         values: valid tag values by name.
         width, height: of the stored pixels.
@@ -72,6 +72,8 @@ class PreparedPhoto:
         corners: (x, y) of each window, in raster order.
         windows: the files, JPEG or PNG.
         skipped: windows that were skipped, by reason.
+        zone: seconds by which the camera's clock is ahead of UTC, None if unknown; earlier versions
+            read none.
     """
 
     photo: int
@@ -85,6 +87,7 @@ class PreparedPhoto:
     corners: tuple[Corner, ...]
     windows: tuple[bytes, ...]
     skipped: Mapping[str, int]
+    zone: float | None = None
 
 
 def read_photo(
@@ -132,7 +135,7 @@ def _read(
     return PreparedPhoto(
         photo=photo,
         camera=key.camera,
-        seconds=key.seconds,
+        seconds=None if key.time is None else key.time.seconds,
         digest=int(key.digest[:16], 16) >> 1 if key.digest else 0,
         values=values,
         width=width,
@@ -141,6 +144,7 @@ def _read(
         corners=tuple(windows),
         windows=tuple(windows.values()),
         skipped=skipped,
+        zone=None if key.time is None else key.time.zone,
     )
 
 
