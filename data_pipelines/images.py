@@ -210,6 +210,17 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
     return np.ascontiguousarray(pixels)
 
 
+def bands(image: Image.Image) -> Iterator[np.ndarray]:
+    """Decodes an opened image that `can_be_cropped` from top to bottom: uint8 [h, W, 3] each.
+
+    Raises:
+        ImageError: see `to_rgb`.
+    """
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield to_rgb(image, (0, top, image.width, min(top + rows, image.height)))
+
+
 def _explain(error: Exception) -> str:
     """What a reader of Pillow's found wrong."""
     text = storage.describe(error)

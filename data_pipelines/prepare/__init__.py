@@ -3,6 +3,7 @@
     options.py        everything that decides the content of the records, with its flags
     sidecars/         EXIF from files beside the photos
     reader.py         one photo -> its windows and values, or why it is of no use
+      content_ids.py    which files are copies of one image
       jpeg_windows.py   windows of a JPEG cut without decoding it
       window_quality.py flat, black and clipped windows
       not_cameras.py    scanners, screenshots, games, editors

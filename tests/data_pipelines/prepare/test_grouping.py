@@ -1,5 +1,6 @@
 """Bursts stay together and copies count once, whatever cameras, phones and editors write."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import piexif
 import pytest
 
+from data_pipelines import heic
 from data_pipelines.errors import UserError
 from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.report.tag_report import Report
-from data_pipelines.prepare.run import prepare
+from data_pipelines.prepare.run import REJECTS_FILE, prepare
 from data_pipelines.records import open_records
 
 MakePhoto = Callable[..., Path]
@@ -102,3 +104,46 @@ def test_a_lone_series_without_times_is_refused_with_the_reason(
     photos_of(make_photo, {f"IMG_{i}.jpg": "?" for i in range(4)})
     with pytest.raises(UserError, match=r"4 have no time.*--validation-fraction 0"):
         prepared(tmp_path / "photos", tmp_path / "out")
+
+
+def test_copies_count_once_whatever_stands_around_the_image(cases: Path, tmp_path: Path) -> None:
+    groups, report = prepared(cases / "copies", tmp_path / "out")
+    assert groups == {frozenset({"fill.jpg"}), frozenset({"motion_a.jpg"})}
+    assert report["rejects"] == {"duplicate": 2}
+    lines = (tmp_path / "out" / REJECTS_FILE).read_text().splitlines()
+    rejects = [json.loads(line) for line in lines]
+    assert [row["path"] for row in rejects] == ["fill_copy.jpg", "motion_b_without_video.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "webp", "heic"])
+def test_copies_with_other_metadata_count_once(
+    kind: str, tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    if kind == "heic" and not heic.register_opener():
+        pytest.skip("pillow-heif is optional and not installed")
+    photos_of(make_photo, {f"{i}.{kind}": f"202{i}:05:01 10:00:00" for i in range(3)})
+    for i in range(2):
+        make_photo(f"photos/copy{i}.{kind}", seed=i, time=f"203{i}:05:01 10:00:00")
+    groups, report = prepared(tmp_path / "photos", tmp_path / "out")
+    assert groups == {frozenset({f"{i}.{kind}"}) for i in range(3)}
+    assert report["rejects"] == {"duplicate": 2}
+
+
+def test_copies_that_are_kept_are_on_one_side(tmp_path: Path, make_photo: MakePhoto) -> None:
+    reject = tuple(set(Options().reject) - {"duplicate"})
+    photos_of(make_photo, {f"{i}.png": f"202{i}:05:01 10:00:00" for i in range(3)})
+    make_photo("photos/copy.png", seed=0, time="2030:05:01 10:00:00")
+    groups, _ = prepared(tmp_path / "photos", tmp_path / "out", reject=reject)
+    assert groups == {frozenset({"0.png", "copy.png"}), frozenset({"1.png"}), frozenset({"2.png"})}
+
+
+def test_a_copy_that_is_left_out_still_tells_of_its_burst(
+    tmp_path: Path, make_photo: MakePhoto
+) -> None:
+    """Of the copy in the records nobody would know that it was taken a second before another."""
+    photos_of(make_photo, {"edited.jpg": "0000:00:00 00:00:00", "other.jpg": "2020:01:01 10:00:00"})
+    make_photo("photos/original.jpg", seed=0, time="2022:05:01 10:00:00")
+    make_photo("photos/next.jpg", seed=7, time="2022:05:01 10:00:01")
+    groups, report = prepared(tmp_path / "photos", tmp_path / "out")
+    assert groups == {frozenset({"edited.jpg", "next.jpg"}), frozenset({"other.jpg"})}
+    assert report["rejects"] == {"duplicate": 1}
