@@ -23,7 +23,7 @@ _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segme
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # In a scan, 0xFF 0x00 is data, and restart markers belong to it.
 _END_OF_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_FILL = re.compile(rb"\xff{2,}")
+_FILL = re.compile(rb"\xff\xff+")  # many times as fast as \xff{2,}
 
 
 def content_id(data: bytes, image: Image.Image) -> int:
@@ -69,4 +69,4 @@ def _coded(data: bytes) -> Iterator[bytes]:
 
 def _without_fill(scan: bytes) -> bytes:
     """Returns a scan without fill bytes before its restart markers and its end."""
-    return _FILL.sub(b"\xff", scan).rstrip(b"\xff") if _FILL.search(scan) else scan.rstrip(b"\xff")
+    return _FILL.sub(b"\xff", scan).rstrip(b"\xff")
