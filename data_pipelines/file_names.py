@@ -19,6 +19,7 @@ _TIME = re.compile(
 _NUMBER = re.compile(r"(?P<before>.*?)(?P<number>\d{1,15})\D*\Z", re.DOTALL)
 # What programs add to the name of a copy.
 _COPY = re.compile(r"(?:\s*\(\d{1,3}\)|[\s_-]+copy(?:\s*\d{1,3})?)+\Z", re.IGNORECASE)
+_MAX_NAME: Final = 255
 _IN_UTC: Final = "pxl_"  # Pixel phones write it, all others the time of the clock
 NO_PLACE: Final = -1
 """Place of a file whose name has no number."""
@@ -61,5 +62,5 @@ def place_in_series(name: str) -> int:
 
 
 def _stem(name: str) -> str:
-    """The name without folders and extension."""
-    return name.rpartition("/")[2].rpartition(".")[0]
+    """The end of a name without folders and extension; in archives, names may be of any length."""
+    return name.rpartition("/")[2].rpartition(".")[0][-_MAX_NAME:]

@@ -74,3 +74,10 @@ def test_other_series_are_far_apart() -> None:
 def test_any_name_has_a_place_in_a_record(name: str) -> None:
     time_in(name)
     assert -1 <= place_in_series(name) < 2**63
+
+
+def test_names_of_any_length_are_read_at_once() -> None:
+    for part in (" ", "1", "1a", "(1)", "_copy", "2023"):
+        name = part * 2**16 + "x_0007 (1).jpg"
+        assert place_in_series(name.replace("7", "8")) - place_in_series(name) == 1
+        time_in(name)
