@@ -5,7 +5,6 @@ directory, piexif reads the same block. Place, names, serial numbers and notes a
 """
 
 import dataclasses
-import datetime
 import hashlib
 import struct
 import zlib
@@ -18,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import IFDRational
 
+from data_pipelines.capture_times import FIELDS, ClockTime, capture_time
 from data_pipelines.images import ImageError, open_image, quiet_pillow
 from data_pipelines.tags import FOCAL_LENGTHS, TAGS, Rational, RawExif, Value, parse_tags
 from data_pipelines.text_coding import decode_text
@@ -29,10 +29,10 @@ MAX_VALUES: Final = 16
 
 _EXIF_IFD: Final = 0x8769
 _HEADER: Final = b"Exif\0\0"
-MAIN_FIELDS: Final = {0x010F: "Make", 0x0110: "Model", 0x0131: "Software"}
+MAIN_FIELDS: Final = {0x010F: "Make", 0x0110: "Model", 0x0131: "Software", 0x0132: "DateTime"}
 """Wanted fields of the main directory: tag number -> name."""
 _CHECKED: Final = (
-    *("DateTimeOriginal", "DateTimeDigitized"),
+    *(field for fields in FIELDS for field in fields),
     *("PixelXDimension", "PixelYDimension", "FileSource"),
 )
 """Fields that bursts and checks need, beside those of the tags."""
@@ -83,12 +83,12 @@ class CaptureKey:
 
     Attributes:
         camera: canonical make and model; empty if neither is known.
-        seconds: capture time by the camera's clock, in seconds from an arbitrary origin.
+        time: of capture, None if unknown.
         digest: SHA-256 of the EXIF block, for photos without a time.
     """
 
     camera: str
-    seconds: float | None
+    time: ClockTime | None
     digest: str
 
 
@@ -114,22 +114,7 @@ def capture_key(exif: Exif, values: Mapping[str, Value] | None = None) -> Captur
     """Returns camera and time of a photo, for finding bursts; its tags are parsed if not given."""
     values = parse_tags(exif.raw) if values is None else values
     camera = str(values.get("Model") or values.get("Make") or "")
-    times = (_seconds(exif.raw.get(f)) for f in ("DateTimeOriginal", "DateTimeDigitized"))
-    return CaptureKey(camera, next((t for t in times if t is not None), None), exif.digest)
-
-
-def _seconds(value: object) -> float | None:
-    """Reads "YYYY:MM:DD HH:MM:SS"; blanks and zeros, which mean unknown, give None."""
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")
-    if not isinstance(value, str):
-        return None
-    try:
-        time = datetime.datetime.strptime(value.split("\0", 1)[0].strip(), "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-    # The clock's zone is unknown, and differences do not need it.
-    return time.replace(tzinfo=datetime.UTC).timestamp()
+    return CaptureKey(camera, capture_time(exif.raw), exif.digest)
 
 
 def _read(image: Image.Image) -> Exif:

@@ -247,6 +247,17 @@ def _check_jpeg(image: Image.Image) -> None:
     image.fp = io.BytesIO(data)
 
 
+def bands(image: Image.Image) -> Iterator[np.ndarray]:
+    """Decodes an opened image that `can_be_cropped` from top to bottom: uint8 [h, W, 3] each.
+
+    Raises:
+        ImageError: see `to_rgb`.
+    """
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield to_rgb(image, (0, top, image.width, min(top + rows, image.height)))
+
+
 def _explain(error: Exception) -> str:
     """What a reader of Pillow's found wrong."""
     text = storage.describe(error)

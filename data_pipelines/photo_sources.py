@@ -12,6 +12,7 @@ from tqdm import tqdm
 from data_pipelines.bursts import burst_groups
 from data_pipelines.errors import UserError
 from data_pipelines.exif import capture_key, load_exif
+from data_pipelines.file_names import place_in_series, time_or_named
 from data_pipelines.images import decode_image, find_images, read_bytes
 from data_pipelines.records import PREPARE_FILE, Records, open_records
 
@@ -55,13 +56,24 @@ class ImageSource:
 def file_groups(paths: Sequence[Path]) -> list[int]:
     """Group of every image file: photos of one camera taken within a minute of each other.
 
-    Files without EXIF are groups of their own.
+    Where EXIF has no time, names and numbers of files tell; files without EXIF are groups of their
+    own.
     """
     files = tqdm(paths, desc="reading EXIF", unit="file", disable=None, leave=False)
     keys = [capture_key(load_exif(path)) for path in files]
-    cameras, times = [key.camera for key in keys], [key.seconds for key in keys]
-    digests, gap = [key.digest for key in keys], BURST_GAP_SECONDS
-    groups: list[int] = burst_groups(cameras, times, digests, range(len(keys)), gap).tolist()
+    names = [path.as_posix() for path in paths]
+    times = [
+        time_or_named(key.time, key.camera, name) for key, name in zip(keys, names, strict=True)
+    ]
+    groups: list[int] = burst_groups(
+        [key.camera for key in keys],
+        [time and time.seconds for time in times],
+        [key.digest for key in keys],
+        range(len(keys)),
+        BURST_GAP_SECONDS,
+        zone=[time and time.zone for time in times],
+        place=list(map(place_in_series, names)),
+    ).tolist()
     return groups
 
 

@@ -3,6 +3,7 @@
     options.py        everything that decides the content of the records, with its flags
     sidecars/         EXIF from files beside the photos
     reader.py         one photo -> its windows and values, or why it is of no use
+      content_ids.py    which files are copies of one image
       jpeg_windows.py   windows of a JPEG cut without decoding it
       window_quality.py flat, black and clipped windows
       not_cameras.py    scanners, screenshots, games, editors
@@ -17,6 +18,6 @@
     workspace.py      the output directory while it is unfinished
     report/           what the records hold, as text, JSON and a page
 
-Which files to read, `data_pipelines.sources` tells; what they are, `raw_files` and `jpeg_files`. `run.prepare` runs these steps; `command.py` is
-the command `exif-jax prepare`.
+Which files to read, `data_pipelines.sources` tells; what they are, `raw_files` and `jpeg_files`.
+`run.prepare` runs these steps; `command.py` is the command `exif-jax prepare`.
 """

@@ -117,7 +117,8 @@ class Options:
     )
     burst_seconds: float = _option(
         60.0,
-        "photos of one camera that follow each other within this time are one burst",
+        "photos of one camera that follow each other within this time are one burst; of photos "
+        "without a time, those of a folder that are numbered in a row",
         least=0,
         planning=True,
     )

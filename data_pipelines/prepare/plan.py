@@ -9,12 +9,14 @@ from etils import epath
 from tqdm import tqdm
 
 from data_pipelines.bursts import burst_groups, linked
+from data_pipelines.capture_times import ClockTime
 from data_pipelines.errors import UserError
+from data_pipelines.file_names import place_in_series, time_or_named
 from data_pipelines.items import Item
 from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder, count_words
 from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.parts import num_parts, part_size, read_part
-from data_pipelines.prepare.reader import Reject
+from data_pipelines.prepare.reader import PreparedPhoto, Reject
 from data_pipelines.splits import split_groups
 from data_pipelines.targets import Target, build_targets, coded_targets
 
@@ -71,10 +73,13 @@ def load_catalogue(directory: epath.Path, items: Sequence[Item]) -> Catalogue:
             if isinstance(result, Reject):
                 builder.add_reject(result.reason, items[file].name, result.detail, result.skipped)
                 continue
+            name, time = items[file].name, _time(result)
             builder.add_photo(
                 photo=result.photo,
                 camera=result.camera,
-                seconds=result.seconds,
+                time=time_or_named(time, result.camera, name),
+                timed=time is not None,
+                place=place_in_series(name),
                 digest=result.digest,
                 size_differs=result.size_differs,
                 file=file,
@@ -89,28 +94,33 @@ def load_catalogue(directory: epath.Path, items: Sequence[Item]) -> Catalogue:
     return builder.build()
 
 
+def _time(photo: PreparedPhoto) -> ClockTime | None:
+    return None if photo.seconds is None else ClockTime(photo.seconds, photo.zone)
+
+
 def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
     """Decides what goes where, of at least one photo; `coded`: tag values are imported class ids.
 
     Raises:
         UserError: nothing can be held out, or there is nothing to learn from.
     """
+    # Of all copies, as only one of them may say which burst the image is of.
+    group = _groups(catalogue, options.burst_seconds)
     copies = np.zeros((0, 2), int)
     if "duplicate" in options.reject:
         _, first, ids = np.unique(catalogue.photo, return_index=True, return_inverse=True)
         again = first[ids] != np.arange(len(catalogue))
         copies = np.stack([catalogue.file[again], catalogue.file[first[ids[again]]]], axis=1)
-        catalogue = catalogue.select(~again)
-    keys = catalogue.camera, catalogue.seconds, catalogue.digest, catalogue.photo
-    group = burst_groups(*keys, options.burst_seconds)
+        catalogue, group = catalogue.select(~again), group[~again]
     by_camera = options.split_by == "camera"
     # Copies of an image that name different cameras tie these together; unknown ones are number 0.
     units = linked(catalogue.camera + 1, group) if by_camera else group
     heldout = np.array(split_groups(units.tolist(), options.validation_fraction, options.seed))
     if options.validation_fraction and not heldout.any():
         raise UserError(
-            f"all {len(catalogue)} photos are {_ONE_UNIT[options.split_by]}, so none can be held "
-            "out; give other photos too, or --validation-fraction 0"
+            f"all {len(catalogue)} photos are {_ONE_UNIT[options.split_by]}"
+            f"{_of_untimed(catalogue)}, so none can be held out; give other photos too, or "
+            "--validation-fraction 0"
         )
     targets = (
         coded_targets()
@@ -127,6 +137,25 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
         *_shards("validation", np.flatnonzero(heldout), catalogue),
     ]
     return Plan(catalogue, group, heldout, copies, targets, tuple(shards))
+
+
+def _of_untimed(catalogue: Catalogue) -> str:
+    """Says in an error what photos without a time have to do with it."""
+    untimed = len(catalogue) - int(catalogue.timed.sum())
+    return f" ({untimed} have no time, which ties files numbered in a row)" if untimed else ""
+
+
+def _groups(catalogue: Catalogue, gap_seconds: float) -> np.ndarray:
+    """Returns the group of every photo, see `burst_groups`."""
+    return burst_groups(
+        catalogue.camera,
+        catalogue.seconds,
+        catalogue.digest,
+        catalogue.photo,
+        gap_seconds,
+        zone=catalogue.zone,
+        place=catalogue.place,
+    )
 
 
 def _has_numbers(catalogue: Catalogue, keep: np.ndarray) -> bool:

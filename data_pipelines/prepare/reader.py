@@ -7,7 +7,6 @@ Windows are cut at multiples of the coding blocks, so that each begins where a b
 """
 
 import dataclasses
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from PIL import Image
 
 from data_pipelines.exif import Exif, capture_key, exif_of_image
 from data_pipelines.images import WINDOW, ImageError, can_be_cropped, open_image, to_rgb
+from data_pipelines.prepare.content_ids import content_id
 from data_pipelines.prepare.jpeg_windows import block_size, cut_windows
 from data_pipelines.prepare.not_cameras import not_a_camera, pixel_size_differs
 from data_pipelines.prepare.options import REASONS, Options
@@ -61,10 +61,10 @@ class PreparedPhoto:
     """A photo that can be used.
 
     Attributes:
-        photo: id, from the image data without metadata: the same for copies of an image.
+        photo: id, the same for copies of an image only, see `content_ids`.
         camera: canonical make and model, empty if unknown. This, the time and the digest find
             bursts and are never stored in records.
-        seconds: capture time from an arbitrary origin, None if unknown.
+        seconds: capture time by the camera's clock from an arbitrary origin, None if unknown.
         digest: hash of the EXIF block, 0 if there is none.
         values: valid tag values by name.
         width, height: of the stored pixels.
@@ -72,6 +72,8 @@ class PreparedPhoto:
         corners: (x, y) of each window, in raster order.
         windows: the files, JPEG or PNG.
         skipped: windows that were skipped, by reason.
+        zone: seconds by which the camera's clock is ahead of UTC, None if unknown; earlier versions
+            read none.
     """
 
     photo: int
@@ -85,6 +87,7 @@ class PreparedPhoto:
     corners: tuple[Corner, ...]
     windows: tuple[bytes, ...]
     skipped: Mapping[str, int]
+    zone: float | None = None
 
 
 def read_photo(
@@ -120,11 +123,16 @@ def _read(
     for reason, detail in _objections(exif, values, size_differs):
         if reason in options.reject:
             return Reject(reason, detail)
-    photo = content_id(data)
-    (width, height), align, cut = _cutter(data, image, options)
+    blocks = _blocks(data, image, options)
+    if blocks is None and not can_be_cropped(image):
+        # Not always of the size that the header says: containers turn images.
+        image = Image.fromarray(to_rgb(image))
+    (width, height), (across, down) = image.size, blocks or (ALIGNMENT, ALIGNMENT)
+    align = max(ALIGNMENT, across), max(ALIGNMENT, down)
+    photo, count = content_id(data, image), options.windows_per_photo
     rng = np.random.default_rng([options.seed, photo])
-    corners = choose_windows(width, height, _TRIES * options.windows_per_photo, rng, align=align)
-    windows, skipped = _usable_windows(corners, cut, options.windows_per_photo)
+    corners = choose_windows(width, height, _TRIES * count, rng, align=align)
+    windows, skipped = _usable_windows(corners, _cut(data, image, blocks), count)
     if not windows:
         detail = f"windows that were tried: {format_counts(skipped)}"
         return Reject("no_usable_window", detail, skipped)
@@ -132,7 +140,7 @@ def _read(
     return PreparedPhoto(
         photo=photo,
         camera=key.camera,
-        seconds=key.seconds,
+        seconds=None if key.time is None else key.time.seconds,
         digest=int(key.digest[:16], 16) >> 1 if key.digest else 0,
         values=values,
         width=width,
@@ -141,6 +149,7 @@ def _read(
         corners=tuple(windows),
         windows=tuple(windows.values()),
         skipped=skipped,
+        zone=None if key.time is None else key.time.zone,
     )
 
 
@@ -173,50 +182,16 @@ def _objections(
         yield "size_mismatch", f"EXIF states {stated} pixels: resized or cropped"
 
 
-def content_id(data: bytes) -> int:
-    """Returns a number that only copies of an image share, in [0, 2^63).
-
-    Of a JPEG file everything but its metadata is hashed, so a copy that lost its EXIF, or whose
-    EXIF was edited, still counts as the same image; of other files, every byte.
-    """
-    digest = hashlib.sha256()
-    for piece in _without_metadata(memoryview(data)):
-        digest.update(piece)
-    return int.from_bytes(digest.digest()[:8], "big") >> 1
+def _blocks(data: bytes, image: Image.Image, options: Options) -> Corner | None:
+    """The coding blocks that are moved instead of decoding an image, None if it is decoded."""
+    return block_size(data) if options.encoding == "dct" and image.format == "JPEG" else None
 
 
-def _without_metadata(data: memoryview) -> Iterator[memoryview]:
-    """Yields the pieces of a JPEG file outside application and comment segments."""
-    position = 0
-    if data[:2] == b"\xff\xd8":
-        position = 2
-        while position + 4 <= len(data) and data[position] == 0xFF:
-            marker = data[position + 1]
-            end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-            if marker == 0xDA:  # the scan begins: everything after it is image
-                break
-            if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
-                yield data[position:end]
-            position = end
-    yield data[position:]
-
-
-def _cutter(data: bytes, image: Image.Image, options: Options) -> tuple[Corner, Corner, Cut]:
-    """Decides between moving the DCT blocks of a JPEG file and decoding.
-
-    It returns width and height of the stored pixels, what x and y of corners are multiples of, and
-    the cut.
-    """
-    block = block_size(data) if options.encoding == "dct" and image.format == "JPEG" else None
-    if block is not None:
-        align = (max(ALIGNMENT, block[0]), max(ALIGNMENT, block[1]))
-        return image.size, align, lambda corners: _transplanted(data, corners)
-    align = (ALIGNMENT, ALIGNMENT)
-    if can_be_cropped(image):
-        return image.size, align, lambda corners: _decoded(image, corners)
-    pixels = to_rgb(image)  # not always of the size that the header says: containers turn images
-    whole = Image.fromarray(pixels)
-    return whole.size, align, lambda corners: _decoded(whole, corners)
+def _cut(data: bytes, image: Image.Image, blocks: Corner | None) -> Cut:
+    """Returns what cuts windows: by moving `blocks` of a JPEG file, or by decoding."""
+    if blocks is not None:
+        return lambda corners: _transplanted(data, corners)
+    return lambda corners: _decoded(image, corners)
 
 
 def _transplanted(data: bytes, corners: Sequence[Corner]) -> Iterator[tuple[np.ndarray, bytes]]:

@@ -259,9 +259,9 @@ def test_capture_keys_hold_camera_and_time(make_photo: Callable[..., Path]) -> N
     one = capture_key(load_exif(make_photo("a.jpg", time="2022:05:01 10:00:00")))
     two = capture_key(load_exif(make_photo("b.jpg", time="2022:05:01 10:00:30")))
     assert one.camera == two.camera == "Canon EOS 700D"
-    assert one.seconds is not None
-    assert two.seconds is not None
-    assert two.seconds - one.seconds == 30
+    assert one.time is not None
+    assert two.time is not None
+    assert two.time.seconds - one.time.seconds == 30
 
 
 @pytest.mark.parametrize("time", ["0000:00:00 00:00:00", "    :  :     :  :  ", "yesterday", ""])
@@ -269,7 +269,7 @@ def test_a_clock_that_was_never_set_gives_no_time(
     make_photo: Callable[..., Path], time: str
 ) -> None:
     key = capture_key(load_exif(make_photo("a.jpg", time=time)))
-    assert key.seconds is None
+    assert key.time is None
     assert len(key.digest) == 64
 
 

@@ -64,7 +64,8 @@ def build_report(
         of a ranked one the unit, minimum, quantiles, maximum, histogram); `makes_models` (photos
         by make and model, which sum to `num_photos`); `rejects` and `reject_examples` by reason;
         `passed_over` (files that were not looked at, by kind; not among `num_files`);
-        `skipped_windows` by reason; `num_size_differs`; `sidecars`; `warnings` (sentences).
+        `skipped_windows` by reason; `num_size_differs`; `num_untimed` (photos without a time in
+        EXIF); `sidecars`; `warnings` (sentences).
     """
     sides = {"train": ~heldout, "validation": heldout}
     rejects, examples = catalogue.rejects.most_common(), catalogue.examples
@@ -95,6 +96,7 @@ def build_report(
         "passed_over": dict(passed_over or {}),
         "skipped_windows": dict(catalogue.skipped_windows.most_common()),
         "num_size_differs": int(catalogue.size_differs.sum()),
+        "num_untimed": int((~catalogue.timed).sum()),
         "sidecars": sidecars,
     }
     tag_warnings = (_warn_of_tag(target, catalogue, heldout) for target in targets)
@@ -159,6 +161,8 @@ def _warn_of_files(report: Report) -> list[str]:
         f"{differing} photos are not of the size that their EXIF states: crops, or resized, which "
         "erases what a camera leaves in the pixels; `exif-jax prepare --reject size_mismatch` "
         "leaves them out": differing > 0,
+        f"{report['num_untimed']} of {num_photos} photos have no time in EXIF: which of them are "
+        "one burst, only names and numbers of their files tell": report["num_untimed"] > 0,
     }
     return [sentence for sentence, applies in sentences.items() if applies]
 
@@ -218,6 +222,8 @@ def format_report(report: Report) -> str:
         lines += ["", f"windows left out: {', '.join(counts)}"]
     if report["num_size_differs"]:
         lines += ["", f"photos not of the size that EXIF states: {report['num_size_differs']}"]
+    if report.get("num_untimed"):  # earlier versions did not count them
+        lines += ["", f"photos without a time in EXIF: {report['num_untimed']}"]
     lines += _format_sidecars(report["sidecars"])
     if report["warnings"]:
         lines += ["", "warnings:", *(f"  {printable(text)}" for text in report["warnings"])]

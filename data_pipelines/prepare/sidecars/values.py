@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from data_pipelines.capture_times import FIELDS as TIME_FIELDS
+from data_pipelines.capture_times import parse_fraction, parse_time, parse_zone
 from data_pipelines.exif import CAMERA_FIELDS, MAIN_FIELDS
 from data_pipelines.tags import TAG_BY_NAME, to_number
 
@@ -26,7 +28,6 @@ _NUMBER = re.compile(
 _FRACTION_IN_BRACKETS = re.compile(r"[\d.]+\s*s(?:ec)?\.?\s*\((\d{1,12}/\d{1,12})\)", re.IGNORECASE)
 _SEVERAL = re.compile(r"(\d{1,20})(?:[,\s]+\d{1,20}){1,15}")
 _UNKNOWN_CODE = re.compile(r"unknown \((0x[0-9a-f]{1,4}|\d{1,5})\)", re.IGNORECASE)
-_TIME = re.compile(r"(\d{4})[:\-/](\d\d)[:\-/](\d\d)[ T](\d\d:\d\d:\d\d)")
 
 
 def printable(text: str) -> str:
@@ -42,10 +43,14 @@ def read_text(value: object) -> Value | None:
     return (printable(value) or None) if isinstance(value, str) else None
 
 
-def read_time(value: object) -> Value | None:
-    """Reads a time as EXIF writes it, "YYYY:MM:DD HH:MM:SS", from that or ISO 8601."""
-    match = _TIME.match(value.strip()) if isinstance(value, str) else None
-    return f"{match[1]}:{match[2]}:{match[3]} {match[4]}" if match else None
+def _if_known(parse: Callable[[object], object]) -> Reader:
+    """Returns the reader of a text, or a number, that stays as it is if `parse` reads it."""
+
+    def read(value: object) -> Value | None:
+        known = isinstance(value, str | int) and parse(value) is not None
+        return printable(str(value)) if known else None
+
+    return read
 
 
 def read_number(value: object) -> Value | None:
@@ -211,7 +216,9 @@ def _number_code(value: object) -> int | None:
 _COMMON: Final[dict[str, Reader]] = {
     **dict.fromkeys((MAIN_FIELDS | CAMERA_FIELDS).values(), read_number),
     **dict.fromkeys(("Make", "Model", "Software"), read_text),
-    **dict.fromkeys(("DateTimeOriginal", "DateTimeDigitized"), read_time),
+    **{name: _if_known(parse_time) for name, _, _ in TIME_FIELDS},
+    **{name: _if_known(parse_fraction) for _, name, _ in TIME_FIELDS},
+    **{name: _if_known(parse_zone) for _, _, name in TIME_FIELDS},
     **dict.fromkeys(TAG_BY_NAME["ISO"].fields, read_sensitivity),
     **{field: read_code(field) for field in _WORDS},
     "Flash": read_flash,

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipelines.capture_times import ClockTime
 from data_pipelines.errors import UserError
 from data_pipelines.prepare import plan as plan_module
 from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder
@@ -17,7 +18,9 @@ def catalogue_of(photos: list[tuple[int, int, int, int]]) -> Catalogue:
         builder.add_photo(
             photo=photo,
             camera=f"Camera {camera}",
-            seconds=60.0 * minute,
+            time=ClockTime(60.0 * minute),
+            timed=True,
+            place=-1,
             digest=1,
             size_differs=False,
             file=i,

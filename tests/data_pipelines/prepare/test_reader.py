@@ -17,7 +17,6 @@ from data_pipelines.prepare.reader import (
     PreparedPhoto,
     Reject,
     choose_windows,
-    content_id,
     from_row,
     read_photo,
     to_row,
@@ -93,22 +92,6 @@ def test_the_choice_follows_seed_and_content(make_photo: MakePhoto) -> None:
     assert accepted(copy, windows_per_photo=2) == first
     others = {accepted(path, windows_per_photo=2, seed=seed).corners for seed in range(8)}
     assert len(others) > 1
-
-
-def test_the_id_is_of_the_image_not_of_its_metadata(make_photo: MakePhoto) -> None:
-    path = make_photo("a.jpg")
-    edited = path.with_name("edited.jpg")
-    edited.write_bytes(path.read_bytes())
-    piexif.insert(piexif.dump({"0th": {piexif.ImageIFD.Make: "Other"}}), str(edited))
-    assert edited.read_bytes() != path.read_bytes()
-    assert content_id(edited.read_bytes()) == content_id(path.read_bytes())
-    assert content_id(make_photo("b.jpg", seed=1).read_bytes()) != content_id(path.read_bytes())
-
-
-@given(st.binary(max_size=200))
-def test_the_id_of_any_bytes_fits_a_record(data: bytes) -> None:
-    for start in (b"", b"\xff\xd8"):
-        assert 0 <= content_id(start + data) < 2**63
 
 
 def write(path: Path, image: Image.Image, **options: Any) -> Path:

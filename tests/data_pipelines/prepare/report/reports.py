@@ -13,14 +13,19 @@ Values = Mapping[str, str | float]
 
 
 def catalogue_of(
-    photos: Sequence[Values], rejects: Sequence[tuple[str, str, str]] = (), differing: int = 0
+    photos: Sequence[Values],
+    rejects: Sequence[tuple[str, str, str]] = (),
+    differing: int = 0,
+    untimed: int = 0,
 ) -> Catalogue:
     builder = CatalogueBuilder()
     for i, values in enumerate(photos):
         builder.add_photo(
             photo=i,
             camera=str(values.get("Model", "")),
-            seconds=None,
+            time=None,
+            timed=i >= untimed,
+            place=-1,
             digest=0,
             size_differs=i < differing,
             file=i,
@@ -42,12 +47,13 @@ def report_of(
     *,
     held: Sequence[int] = (0,),
     differing: int = 0,
+    untimed: int = 0,
     sidecars: Mapping[str, Any] | None = None,
 ) -> Report:
     """Reports on photos of which two in a row are a burst."""
     heldout = np.zeros(len(photos), bool)
     heldout[[i for i in held if i < len(photos)]] = True
-    catalogue = catalogue_of(photos, rejects, differing)
+    catalogue = catalogue_of(photos, rejects, differing, untimed)
     return build_report(
         catalogue,
         build_targets(count_words(catalogue, ~heldout), any_value=True),

@@ -222,6 +222,15 @@ def test_splits_are_judged() -> None:
     assert "1 camera model in both. That is normal" in leak
 
 
+def test_photos_without_a_time_are_told() -> None:
+    photos = [{"Model": "M"}] * 8
+    report = report_of(photos, untimed=2)
+    told = "2 photos (25.0%) have no time in EXIF."
+    assert told in _text(render_page(report, "t"))
+    del report["num_untimed"]  # earlier versions did not count them
+    assert told not in _text(render_page(report, "t"))
+
+
 _PHOTO = st.fixed_dictionaries(
     {},
     optional={

@@ -47,7 +47,19 @@ def test_everything_is_counted() -> None:
     assert REPORT["shared"] == {"num_groups": 1, "num_cameras": 1}
     assert REPORT["skipped_windows"] == {"flat": 5, "black": 3}
     assert REPORT["num_size_differs"] == 1
+    assert REPORT["num_untimed"] == 0
     assert REPORT["sidecars"] == SIDECARS
+
+
+def test_photos_without_a_time_are_counted_and_told() -> None:
+    report = report_of(PHOTOS, untimed=2)
+    assert report["num_untimed"] == 2
+    text = format_report(report)
+    assert "photos without a time in EXIF: 2" in text
+    assert "2 of 5 photos have no time in EXIF" in text
+    del report["num_untimed"]  # earlier versions did not count them
+    report["warnings"] = []
+    assert "time in EXIF" not in format_report(report)
 
 
 def test_it_is_json_without_nan() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.capture_times import FIELDS as TIME_FIELDS
+from data_pipelines.capture_times import capture_time, parse_time
 from data_pipelines.exif import load_exif
 from data_pipelines.prepare.sidecars import load_sidecars
 from data_pipelines.prepare.sidecars.exiftool import read
@@ -63,6 +65,8 @@ def test_every_wanted_field_is_read_and_nothing_else(exiftool_output: Path, secr
     (entry,) = load_sidecars([exiftool_output], ["trip/IMG_1.jpg"]).entries.values()
     missing = {"ISOSpeed", "StandardOutputSensitivity", "RecommendedExposureIndex"}
     missing |= {field for tag in TAGS if tag.name not in RELEASED for field in tag.fields}
+    # The photo has neither fractions nor zones; its time of modification is nobody's business.
+    missing |= {field for fields in TIME_FIELDS for field in fields[1:]} | {"DateTime"}
     assert entry.raw.keys() == FIELDS - missing
     assert entry.raw["DateTimeDigitized"] == "2009:05:01 10:00:01"
     assert entry.raw["FileSource"] == 3 and entry.raw["Flash"] == 0x0F
@@ -153,3 +157,9 @@ def test_zeros_are_read_or_missing():
 def test_texts_are_bounded_and_printable():
     raw = read({"Make": "A\0\ud800B" + "x" * 999, "Software": 1.5, "Model": "\n"}).raw
     assert raw == {"Make": "A  B" + "x" * 196, "Software": "1.5"}
+
+
+def test_fractions_and_zones_of_times_are_read():
+    names = {"SourceFile": "a.jpg", "CreateDate": "2009-05-01T10:00:01", "SubSecTimeDigitized": 12}
+    raw = read(names | {"OffsetTimeDigitized": "+02:00", "DateTimeOriginal": "0000:00:00"}).raw
+    assert capture_time(raw) == parse_time("2009:05:01 10:00:01.12+02:00")
