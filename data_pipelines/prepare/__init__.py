@@ -17,6 +17,6 @@
     workspace.py      the output directory while it is unfinished
     report/           what the records hold, as text, JSON and a page
 
-Which files to read, `data_pipelines.sources` tells; what they are, `raw_files` and `jpeg_files`. `run.prepare` runs these steps; `command.py` is
-the command `exif-jax prepare`.
+Which files to read, `data_pipelines.sources` tells; what they are, `raw_files` and `jpeg_files`.
+`run.prepare` runs these steps; `command.py` is the command `exif-jax prepare`.
 """

@@ -255,7 +255,7 @@ def test_raw_files_are_no_pictures_under_any_name(capsys, detector, tmp_path, na
     assert status == 1
     for row in rows.values():
         assert row["verdict"] is None
-        assert row["error"].startswith("a camera's raw file (")
+        assert row["error"].startswith("a camera's raw file, or one like it (")
 
 
 def test_jpeg_files_without_their_end_are_judged_if_all_of_the_image_is_there(
