@@ -188,6 +188,19 @@ def test_what_is_too_long_for_a_disk_is_a_file_that_cannot_be_read(tmp_path, lin
     assert reason(bad) == "unreadable"
 
 
+def test_a_folder_too_deep_for_a_path_is_counted(tmp_path, monkeypatch):
+    write(tmp_path / "d" / "1.jpg")
+    monkeypatch.chdir(tmp_path / "d")
+    for _ in range(20):
+        Path("x" * 250).mkdir()
+        os.chdir("x" * 250)
+    Path("2.jpg").write_bytes(b"out of reach")
+    monkeypatch.undo()
+    found = find_files([tmp_path / "d"])
+    assert [item.name for item in found.items] == ["1.jpg"]
+    assert found.passed_over == {"folder too deep": 1}
+
+
 def test_the_longest_names_are_no_problem(tmp_path):
     name = "x" * 251 + ".jpg"
     write(tmp_path / name, b"one")
