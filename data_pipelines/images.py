@@ -153,8 +153,8 @@ def open_image(
     if told := raw_files.raw_file(data):
         raise ImageError(
             "raw_file",
-            f"a camera's raw file ({told}), of which only a preview could be read; give the "
-            "camera's JPEG or HEIC file",
+            f"a camera's raw file, or one like it ({told}): only a preview could be read; give "
+            "the camera's JPEG or HEIC file",
         )
     is_heic = heic.is_heic(data)
     if is_heic and not heic.register_opener():

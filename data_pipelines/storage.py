@@ -49,6 +49,8 @@ def kind_of(name: str) -> str:
 
     macOS keeps what a foreign disk has no room for in files named as the photos, with "._" before.
     """
+    if name.endswith("/"):  # see `walk`
+        return "folder too deep"
     if name.startswith("._"):
         return "._*"
     suffix = suffix_of(name)
@@ -145,11 +147,17 @@ def list_folder(folder: str) -> tuple[list[str], list[str]]:
 
 
 def walk(top: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields every folder from `top` down with the names of its files; follows no links."""
+    """Yields every folder from `top` down with the names of its files; follows no links.
+
+    A folder so deep that no path leads there is among the files, so that it is counted.
+    """
     waiting = [top]
     while waiting:
         folder = waiting.pop()
         folders, files = list_folder(folder)
-        yield folder, files
-        paths = (join(folder, name) for name in folders if name != "__MACOSX")
-        waiting += [path for path in paths if not is_link(path)]
+        paths = {name: join(folder, name) for name in folders if name != "__MACOSX"}
+        too_deep = {name for name, path in paths.items() if is_too_long(path)}
+        yield folder, [*files, *(f"{name}/" for name in sorted(too_deep))]
+        waiting += [
+            path for name, path in paths.items() if name not in too_deep and not is_link(path)
+        ]

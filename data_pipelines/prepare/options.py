@@ -33,7 +33,7 @@ REASONS: Final[dict[str, str]] = {
     "empty_file": "no bytes",
     "too_many_bytes": "larger than --max-bytes",
     "not_an_image": "no image of a known format",
-    "raw_file": "a camera's raw file, whatever its name: only a preview could be read",
+    "raw_file": "a camera's raw file, or one like it, under any name: only a preview could be read",
     "heic_not_supported": "a HEIC image, and pillow-heif is not installed: exif-jax[heic]",
     "too_many_pixels": "more than --max-pixels",
     "too_small": "a side shorter than --min-side",

@@ -15,7 +15,9 @@ from tests.data_pipelines.tiffs import PHOTOS, RAW
 
 @pytest.mark.parametrize("name", RAW)
 def test_a_raw_file_is_refused_with_a_reason_of_its_own(name: str) -> None:
-    with pytest.raises(ImageError, match=r"raw file \(.+\), of which only a preview") as caught:
+    with pytest.raises(
+        ImageError, match=r"raw file, or one like it \(.+\): only a preview"
+    ) as caught:
         open_image(RAW[name])
     assert caught.value.reason == "raw_file"
 

@@ -12,7 +12,7 @@ from etils.epath import backend
 from fsspec.implementations.local import LocalFileSystem
 
 from data_pipelines.items import Item
-from data_pipelines.sources import find_files, format_kinds, is_source, read_item
+from data_pipelines.sources import find_files, is_source, read_item
 from tests.data_pipelines.found import LIMIT, contents, find_items, names, reason, refusal, write
 
 registry = importlib.import_module("fsspec.registry")  # fsspec.registry itself is a table in it
@@ -188,6 +188,19 @@ def test_what_is_too_long_for_a_disk_is_a_file_that_cannot_be_read(tmp_path, lin
     assert reason(bad) == "unreadable"
 
 
+def test_a_folder_too_deep_for_a_path_is_counted(tmp_path, monkeypatch):
+    write(tmp_path / "d" / "1.jpg")
+    monkeypatch.chdir(tmp_path / "d")
+    for _ in range(20):
+        Path("x" * 250).mkdir()
+        os.chdir("x" * 250)
+    Path("2.jpg").write_bytes(b"out of reach")
+    monkeypatch.undo()
+    found = find_files([tmp_path / "d"])
+    assert [item.name for item in found.items] == ["1.jpg"]
+    assert found.passed_over == {"folder too deep": 1}
+
+
 def test_the_longest_names_are_no_problem(tmp_path):
     name = "x" * 251 + ".jpg"
     write(tmp_path / name, b"one")
@@ -243,75 +256,6 @@ def test_directory_that_cannot_be_listed(tmp_path, monkeypatch, top):
         f"{tmp_path}/locked: cannot be read (Permission denied); "
         "change its permissions or leave it out"
     )
-
-
-# What is passed over
-
-
-def passed_over(*sources, **kwargs) -> dict[str, int]:
-    return dict(find_files(sources, **kwargs).passed_over)
-
-
-PASSED_OVER = (
-    *("raw/1.DNG", "raw/2.dng", "raw/3.CR2", "clip.MOV", "side/1.xmp", "notes", "._1.jpg"),
-    *("a.b c", "long.averyveryverylongsuffix", ".hidden", "Thumbs.db"),
-)
-KINDS = {".dng": 2, ".cr2": 1, ".mov": 1, ".xmp": 1, ".db": 1, "no extension": 2, "._*": 1}
-KINDS |= {"other": 2}
-
-
-@pytest.fixture
-def mixed(tmp_path):
-    for name in ("1.jpg", "raw/1.jpg", *PASSED_OVER):
-        write(tmp_path / "d" / name)
-    return tmp_path / "d"
-
-
-def test_what_a_folder_holds_besides_is_counted_by_extension(mixed):
-    found = find_files([mixed])
-    assert [item.name for item in found.items] == ["1.jpg", "raw/1.jpg"]
-    assert found.passed_over == KINDS
-    assert max(found.passed_over, key=found.passed_over.get) == next(iter(found.passed_over))
-
-
-def test_what_is_passed_over_twice_counts_once(mixed, tmp_path):
-    assert passed_over(mixed, mixed / "raw", str(mixed) + "/.", mixed / "**") == KINDS
-    (tmp_path / "alias").symlink_to(mixed)
-    assert passed_over(mixed, tmp_path / "alias") == KINDS
-
-
-def test_what_is_given_itself_is_not_passed_over(mixed):
-    assert passed_over(mixed / "raw", mixed / "raw" / "3.CR2") == {".dng": 2}
-    assert passed_over(mixed / "raw" / "3.CR2") == {}
-    assert passed_over(mixed / "raw" / "*.DNG") == {}
-
-
-def test_what_a_pattern_finds_and_does_not_take_is_counted(mixed):
-    assert passed_over(mixed / "*" / "*", mixed / "1.jpg") == {".dng": 2, ".cr2": 1, ".xmp": 1}
-
-
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_what_an_archive_holds_besides_is_counted(mixed, tmp_path, kind):
-    archive = shutil.make_archive(str(tmp_path / "a"), kind, mixed)
-    assert passed_over(archive) == KINDS
-    write(tmp_path / "z.txt", archive.encode())
-    assert passed_over(tmp_path / "z.txt") == KINDS
-
-
-def test_with_other_extensions_other_files_are_passed_over(mixed):
-    assert passed_over(mixed / "raw", extensions=frozenset({".dng"})) == {".cr2": 1, ".jpg": 1}
-
-
-def test_where_nothing_is_left_it_is_told_what_was_passed_over(mixed):
-    (mixed / "raw" / "1.jpg").unlink()
-    assert "); passed over: 2 .dng, 1 .cr2; check the path" in refusal(mixed / "raw")
-
-
-def test_many_kinds_are_told_in_few_words():
-    counts = {f".{n}": 100 - n for n in range(30)} | {".mov": 2000}
-    words = format_kinds(dict(sorted(counts.items(), key=lambda item: -item[1])))
-    assert words.startswith("2,000 .mov, 100 .0, ") and words.endswith(", 836 of other kinds")
-    assert format_kinds({}) == ""
 
 
 # Remote storage

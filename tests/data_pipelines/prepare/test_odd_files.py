@@ -172,6 +172,14 @@ def test_a_maker_in_utf_16_is_decoded(cases: Path) -> None:
     assert (values["Make"], values["Model"]) == ("ACME", "ACME Cam U16")
 
 
+@pytest.mark.parametrize("coding", ["ascii", "utf-16-le", "utf-16-be", "utf-16", "latin-1"])
+def test_editors_are_told_in_every_coding(coding: str) -> None:
+    software = "Adobe Photoshop 7.0".encode(coding)
+    assert reason(jpeg(exif=block(**{"0th": {piexif.ImageIFD.Software: software}}))) == (
+        "not_a_camera"
+    )
+
+
 # Pictures that show nothing
 
 
