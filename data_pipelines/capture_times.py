@@ -26,6 +26,9 @@ _ORIGINS: Final = ((1904, 1, 1), (1970, 1, 1))
 _FURTHEST_ZONE: Final = 14 * 3600
 _DAY: Final = 86400
 
+# Some writers take two bytes for each character, and mark the order of these before the first.
+_WIDE = re.compile(r"(?:\d\0){4}")
+_MARKS: Final = "\xff\xfe\ufeff\ufffd \t\n"
 _SEPARATOR = re.compile(r"\s*([-:/.,])\s*")
 _DATE = re.compile(
     r"(?P<y>\d{4})[-:/._](?P<m>\d{1,2})[-:/._](?P<d>\d{1,2})(?!\d)"
@@ -109,7 +112,12 @@ def _text(value: object) -> str:
         value = value[:_MAX_TEXT].decode("utf-8", "replace")
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12:
         value = str(value)  # a fraction of a second that a program printed as a number
-    return value[:_MAX_TEXT].replace("\0", " ").strip() if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    text = value[:_MAX_TEXT]
+    if _WIDE.search(text):
+        return text.replace("\0", "").strip(_MARKS)
+    return text.replace("\0", " ").strip()
 
 
 def _day(date: re.Match[str]) -> int | None:

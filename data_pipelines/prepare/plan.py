@@ -119,8 +119,8 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
     if options.validation_fraction and not heldout.any():
         raise UserError(
             f"all {len(catalogue)} photos are {_ONE_UNIT[options.split_by]}"
-            f"{_of_untimed(catalogue)}, so none can be held out; give other photos too, or "
-            "--validation-fraction 0"
+            f"{'' if by_camera else _of_untimed(catalogue)}, so none can be held out; give other "
+            "photos too, or --validation-fraction 0"
         )
     targets = (
         coded_targets()

@@ -105,6 +105,8 @@ def test_a_lone_series_without_times_is_refused_with_the_reason(
     photos_of(make_photo, {f"IMG_{i}.jpg": "?" for i in range(4)})
     with pytest.raises(UserError, match=r"4 have no time.*--validation-fraction 0"):
         prepared(tmp_path / "photos", tmp_path / "out")
+    with pytest.raises(UserError, match=r"of one camera model, so none"):
+        prepared(tmp_path / "photos", tmp_path / "out", split_by="camera")
 
 
 def test_copies_count_once_whatever_stands_around_the_image(cases: Path, tmp_path: Path) -> None:
