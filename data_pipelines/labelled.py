@@ -9,6 +9,7 @@ from pathlib import Path
 from data_pipelines.errors import UserError
 from data_pipelines.images import find_images
 from data_pipelines.photo_sources import file_groups
+from data_pipelines.storage import valid_text
 
 # (photographs, generated images): names of the two folders that stand side by side.
 LAYOUTS = (("0_real", "1_fake"), ("real", "fake"), ("nature", "ai"))
@@ -23,7 +24,7 @@ class TestSet:
     """Photographs and generated images that are scored together; usually one generator.
 
     Attributes:
-        name: name of the folder.
+        name: name of the folder; bytes that are no valid text become escapes.
         real: photographs, sorted.
         generated: generated images, sorted.
     """
@@ -157,4 +158,4 @@ def _read_set(top: Path, name: str) -> TestSet:
                 raise UserError(f"{folder}: no images in this class folder")
             images[_LABELS[folder.name.lower()]].extend(found)
     real, generated = (tuple(sorted(paths)) for paths in images)
-    return TestSet(name, real, generated)
+    return TestSet(valid_text(name), real, generated)

@@ -1,15 +1,7 @@
-"""How the tag report writes names, numbers and values of tags, in the text and on the page."""
+"""How the tag report writes numbers and values of tags, in the text and on the page."""
 
 from collections.abc import Callable
 from typing import Final
-
-
-def printable(text: str) -> str:
-    """Returns a text in which control, direction and other invisible characters are spelled out.
-
-    Names of files and cameras come from anyone: they must not steer a terminal or a browser.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def number(value: int) -> str:
