@@ -5,4 +5,5 @@ import sys
 from exif_jax.cli.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main(["eval", *sys.argv[1:]]))
+    sys.argv.insert(1, "eval")
+    sys.exit(main())

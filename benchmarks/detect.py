@@ -26,6 +26,7 @@ from PIL import Image
 
 from data_pipelines.images import WINDOW, decode_image
 from data_pipelines.items import Item
+from data_pipelines.storage import expand_user
 from exif_jax.config import ResidualCovarianceEncoder
 from exif_jax.detection.cells import find_cells
 from exif_jax.detection.detectors import Detector, load_detector, save_detector
@@ -219,7 +220,9 @@ def windows(detector: Detector, picture: Path, sizes: Any) -> tuple[Rows, list[s
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures everything, prints the tables and writes the results."""
     parser = command_line(__doc__)
-    parser.add_argument("--detector", metavar="NAME_OR_DIR", help="as in exif-jax detect")
+    parser.add_argument(
+        "--detector", type=expand_user, metavar="NAME_OR_DIR", help="as in exif-jax detect"
+    )
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from data_pipelines.files import write_json, write_text
+from data_pipelines.storage import local_path
 
 Row = Mapping[str, Any]
 Rows = list[dict[str, Any]]
@@ -150,7 +151,10 @@ def command_line(doc: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to check the script")
     parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results", help="folder of results"
+        "--out",
+        type=local_path,
+        default=Path(__file__).parent / "results",
+        help="folder of results",
     )
     return parser
 

@@ -25,6 +25,7 @@ from prepare_windows import measure_encodings, measure_reading
 
 from data_pipelines.images import find_images
 from data_pipelines.records import open_records
+from data_pipelines.storage import local_path
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev"
 _SMALL = (1152, 864)  # of the simulated photos of a megapixel
@@ -246,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=local_path,
         default=_DATA,
         help="folder of real photos: windows of 256x256 in photos/, whole ones in full/photos/",
     )

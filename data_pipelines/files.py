@@ -2,7 +2,6 @@
 
 import csv
 import glob
-import io
 import json
 import os
 import shutil
@@ -15,7 +14,9 @@ from typing import Any
 
 from etils import epath
 
+from data_pipelines.disk import naming
 from data_pipelines.errors import UserError
+from data_pipelines.terminal import cell
 
 
 @contextmanager
@@ -26,17 +27,18 @@ def replacing_file(path: Path) -> Iterator[Path]:
     object storage, where a file appears when its upload is complete.
     """
     if "://" in os.fspath(path):
-        with tempfile.TemporaryDirectory() as folder:
+        with naming(path), tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / path.name
             yield temporary
             epath.Path(temporary).copy(path, overwrite=True)
         return
     temporary = Path(path).with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with naming(path, temporary):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -59,17 +61,36 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
     """Writes a file of one JSON object a line atomically."""
-    with replacing_file(path) as temporary, temporary.open("w") as file:
+    with replacing_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
+def append_bytes(path: Path, data: bytes) -> None:
+    """Appends to a file, which is made if need be: all of it or, if the disk fails, nothing."""
+    with naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        before = os.fstat(descriptor).st_size
+        try:
+            while data:  # a disk that is all but full takes a part
+                data = data[os.write(descriptor, data) :]
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Appends a text to a file, see `append_bytes`."""
+    append_bytes(path, text.encode())
+
+
 def write_csv(path: Path, header: Iterable[str], lines: Iterable[Iterable[object]]) -> None:
-    """Writes a CSV file atomically; None is an empty field."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    write_text(path, text.getvalue())
+    """Writes a CSV file atomically; None is an empty field, for texts see `terminal.cell`."""
+    with replacing_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(cell, header))
+        writer.writerows(map(cell, line) for line in lines)
 
 
 def read_json(path: Path) -> Any:
@@ -79,7 +100,7 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing or not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing") from error
     except (OSError, RecursionError, ValueError) as error:
@@ -117,7 +138,8 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
-        yield temporary
+        with naming(path, temporary):
+            yield temporary
         temporary.chmod(0o755)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))

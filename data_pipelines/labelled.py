@@ -9,6 +9,8 @@ from pathlib import Path
 from data_pipelines.errors import UserError
 from data_pipelines.images import find_images
 from data_pipelines.photo_sources import file_groups
+from data_pipelines.storage import valid_text
+from data_pipelines.terminal import printable
 
 # (photographs, generated images): names of the two folders that stand side by side.
 LAYOUTS = (("0_real", "1_fake"), ("real", "fake"), ("nature", "ai"))
@@ -23,7 +25,7 @@ class TestSet:
     """Photographs and generated images that are scored together; usually one generator.
 
     Attributes:
-        name: name of the folder.
+        name: name of the folder; bytes that are no valid text become escapes.
         real: photographs, sorted.
         generated: generated images, sorted.
     """
@@ -107,7 +109,8 @@ def _find_test_sets(directory: Path) -> list[TestSet]:
         )
     for top in tops:
         if top not in labelled:
-            _log.warning("%s: left out, no folders named %s in it", top, _LAYOUTS_TEXT)
+            name = printable(str(top))
+            _log.warning("%s: left out, no folders named %s in it", name, _LAYOUTS_TEXT)
     return [_read_set(top, top.name) for top in labelled]
 
 
@@ -157,4 +160,4 @@ def _read_set(top: Path, name: str) -> TestSet:
                 raise UserError(f"{folder}: no images in this class folder")
             images[_LABELS[folder.name.lower()]].extend(found)
     real, generated = (tuple(sorted(paths)) for paths in images)
-    return TestSet(name, real, generated)
+    return TestSet(valid_text(name), real, generated)

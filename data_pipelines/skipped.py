@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from data_pipelines.files import read_json_lines, write_json_lines
+from data_pipelines.files import append_text, read_json_lines, write_json_lines
+from data_pipelines.storage import valid_text
 
 SKIPPED_FILE: Final = "skipped.jsonl"
 SkippedRow = dict[str, Any]
@@ -19,12 +20,12 @@ def skipped_row(path: str, reason: str, message: str, **place: str | int) -> Ski
     """A row of the list.
 
     Args:
-        path: of the file.
+        path: of the file; bytes that are no valid text become escapes.
         reason: short code for counting, see `ImageError`.
         message: one line for people.
         place: what else tells where the file was wanted.
     """
-    return {"path": path, **place, "reason": reason, "message": message}
+    return {"path": valid_text(path), **place, "reason": reason, "message": message}
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
@@ -61,8 +62,7 @@ class SkippedFiles:
         """Appends the rows of files that are not in the list, and logs how many now are."""
         new = {row["path"]: row for row in rows if row["path"] not in self._seen}
         if new:
-            with self._path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in new.values())
+            append_text(self._path, "".join(json.dumps(row) + "\n" for row in new.values()))
             self._seen |= new.keys()
             self._counts.update(row["reason"] for row in new.values())
             _log_counts(self._counts, self._path)

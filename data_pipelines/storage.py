@@ -9,6 +9,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Final
 
 from etils import epath
@@ -39,6 +40,11 @@ def expand_user(path: str) -> str:
     return path if is_uri(path) else os.path.expanduser(path)  # noqa: PTH111  (~ alone stays a text)
 
 
+def local_path(text: str) -> Path:
+    """The path that a flag gives, as the `type` of one; see `expand_user`."""
+    return Path(expand_user(text))
+
+
 def suffix_of(path: str) -> str:
     """The last suffix, in lower case and with its dot."""
     return posixpath.splitext(path)[1].lower()
@@ -62,6 +68,13 @@ def kind_of(name: str) -> str:
 def valid_text(name: str) -> str:
     """Makes a name valid text; disks and archives hold names in other encodings too."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raises a UserError for a path with bytes that are no UTF-8, which not every library opens."""
+    name = os.fspath(path)
+    if valid_text(name) != name:
+        raise UserError(f"{name}: the name of this place is no valid UTF-8; give it another one")
 
 
 def describe(error: Exception) -> str:

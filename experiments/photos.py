@@ -23,6 +23,7 @@ from data_pipelines.images import decode_image
 from data_pipelines.perturbations import CHROMA_SUBSAMPLING
 from data_pipelines.photo_sources import file_groups
 from data_pipelines.splits import split_groups
+from data_pipelines.storage import local_path
 
 log = logging.getLogger("experiment")
 
@@ -50,8 +51,8 @@ def start(doc: str, experiment: Callable[[Path, Path, bool], None]) -> None:
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--data", type=local_path, required=True)
+    parser.add_argument("--work", type=local_path, required=True)
     parser.add_argument("--tiny", action="store_true", help="only check that the script runs")
     args = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

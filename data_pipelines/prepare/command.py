@@ -1,7 +1,6 @@
 """The command `exif-jax prepare`."""
 
 import argparse
-import sys
 from typing import Final
 
 from etils import epath
@@ -13,6 +12,7 @@ from data_pipelines.prepare.report.tag_report import format_report
 from data_pipelines.prepare.run import REJECTS_FILE, prepare
 from data_pipelines.records import PREPARE_FILE
 from data_pipelines.storage import expand_user
+from data_pipelines.terminal import say
 
 PASSES_OPTIONS: Final = True
 """What `add_arguments` does not know is given to `run` in `args.rest`: options of Beam's own."""
@@ -102,14 +102,15 @@ def run(args: argparse.Namespace) -> int:
             beam_arguments=args.rest,
         )
     except KeyboardInterrupt:
-        print(
+        raise KeyboardInterrupt(
             f"interrupted; what was read so far is kept in {args.out}: run the same command again "
-            "to go on, or delete that directory",
-            file=sys.stderr,
-        )
-        return 130
+            "to go on, or delete that directory"
+        ) from None
     print(format_report(report))
     state = "was already made by the same command" if finished else "made"
-    print(f"\n{args.out} {state}; rejected files are listed in {args.out}/{REJECTS_FILE}")
-    print(f"exif-jax tags {args.out} --html page.html shows this with plots")
+    say(
+        "",
+        f"{args.out} {state}; rejected files are listed in {args.out}/{REJECTS_FILE}",
+        f"exif-jax tags {args.out} --html page.html shows this with plots",
+    )
     return 0

@@ -7,7 +7,6 @@ interruption the same command goes on with what is missing. See `data_pipelines.
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from etils import epath
 
+from data_pipelines.disk import FULL, disk_error
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_json, write_json_lines
 from data_pipelines.images import EXTENSIONS
@@ -33,11 +33,10 @@ from data_pipelines.prepare.workspace import Workspace
 from data_pipelines.records import PREPARE_FILE, SCHEMA_VERSION, TARGETS_FILE
 from data_pipelines.skipped import format_counts
 from data_pipelines.sources import Found, find_files, format_kinds
-from data_pipelines.storage import is_uri
+from data_pipelines.storage import check_path, is_uri
 from data_pipelines.targets import RELEASED, targets_to_json
 
 REJECTS_FILE: Final = "rejects.jsonl"
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 PathLike = str | os.PathLike[str]
 
 
@@ -74,6 +73,7 @@ def prepare(
         UserError: no photo is found or usable, `out` holds something else, an option is wrong, or
             there is no space left.
     """
+    check_path(out)
     job = Job.of(sources, out, options or Options(), sidecars)
     workspace = job.workspace
     engine = _engine(runner, beam_arguments, workers)
@@ -246,8 +246,8 @@ def _naming_a_full_disk(out: epath.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # ArrayRecord and Beam have exceptions of their own for it
-        full = isinstance(error, OSError) and error.errno in _FULL
-        if not full and os.strerror(errno.ENOSPC) not in str(error):
+        found = disk_error(error)
+        if found is None or found.errno not in FULL:
             raise
         raise UserError(
             f"{out}: no space left on the device; what was read so far is kept. Free some space "

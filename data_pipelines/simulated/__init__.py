@@ -6,6 +6,9 @@
 `python -m data_pipelines.simulated --out DIR` writes a whole data set.
 """
 
-from data_pipelines.simulated.dataset import make_dataset
+from etils import epy
+
+with epy.lazy_api_imports(globals()):  # the command answers, and can be interrupted, at once
+    from data_pipelines.simulated.dataset import make_dataset
 
 __all__ = ["make_dataset"]

@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
-from data_pipelines.errors import UserError
-from data_pipelines.simulated.dataset import make_dataset
+from data_pipelines import command_line
+from data_pipelines.storage import local_path
+from data_pipelines.terminal import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "invented makers) and simulated generated images. No real camera or generator is involved.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--out", type=local_path, required=True, help="folder to make")
     parser.add_argument("--photos", type=int, default=400, help="photographs with EXIF")
     parser.add_argument("--labelled", type=int, default=150, help="training images per class")
     parser.add_argument("--test", type=int, default=60, help="test images per class and family")
@@ -27,12 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--workers", type=int, default=os.cpu_count() or 1, help="processes; 0 = only this one"
     )
     options = parser.parse_args(argv)
-    try:
-        made = make_dataset(**vars(options))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.out}: {'made' if made else 'already there, with the same arguments'}")
+    return command_line.run(partial(_make, options), is_process=argv is None)
+
+
+def _make(options: argparse.Namespace) -> int:
+    from data_pipelines.simulated.dataset import make_dataset  # only now: it loads for a second
+
+    made = make_dataset(**vars(options))
+    say(f"{options.out}: {'made' if made else 'already there, with the same arguments'}")
     return 0
 
 

@@ -1,15 +1,17 @@
 """Makes a simulated data set on disk."""
 
+import contextlib
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from data_pipelines.command_line import not_interrupted
 from data_pipelines.errors import UserError
 from data_pipelines.files import replacing_directory, write_json
 from data_pipelines.simulated.camera import photograph
@@ -108,8 +110,10 @@ def _is_finished(target: Path, arguments: dict[str, int]) -> bool:
 def _make_images(root: Path, orders: list[Order], workers: int) -> None:
     for folder in {(root / path).parent for order in orders for path in _paths(order)}:
         folder.mkdir(parents=True)
-    with (root / "images.jsonl").open("w") as lines:
-        done = _fulfil_all(root, orders, workers)
+    with (
+        contextlib.closing(_fulfil_all(root, orders, workers)) as done,
+        (root / "images.jsonl").open("w") as lines,
+    ):
         for rows in tqdm(done, total=len(orders), desc="simulated images", mininterval=0.5):
             lines.writelines(json.dumps(row) + "\n" for row in rows)
 
@@ -120,13 +124,21 @@ def _paths(order: Order) -> list[str]:
 
 def _fulfil_all(
     root: Path, orders: list[Order], workers: int
-) -> Iterator[list[dict[str, str | int]]]:
+) -> Generator[list[dict[str, str | int]]]:
     if workers == 0:
         yield from (fulfil(root, order) for order in orders)
         return
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(fulfil, [root] * len(orders), orders, chunksize=4)
+        try:
+            with not_interrupted():
+                done = pool.map(fulfil, [root] * len(orders), orders, chunksize=4)
+            yield from done
+        except BaseException:  # nothing of it is kept: do not wait for what they are at
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
 
 
 def fulfil(root: Path, order: Order) -> list[dict[str, str | int]]:

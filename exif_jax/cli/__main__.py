@@ -4,8 +4,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
 
-from data_pipelines.errors import UserError
+from data_pipelines import command_line
+from data_pipelines.terminal import printable
 from exif_jax.cli.paths import expand_home
 
 # name: (module, help, example); the module has add_arguments and run, or, of those whose flags are
@@ -52,25 +55,24 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 2 for a user's mistake."""
+    """Runs the command line; returns the exit status: 2 for a user's mistake.
+
+    Args:
+        arguments: words of it; None: those of the process, which ends with it.
+    """
     words = [expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    try:
-        return _run(words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print(*(stop.args or ["interrupted"]), file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
-    except OSError as error:  # no space, no permission: the message names the file
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command_line.run(partial(_run, words), is_process=arguments is None)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows words of the command line, which may be names that a pattern matched, printable."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _run(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="exif-jax",
         description="Tells photographs from AI-generated images by what a camera leaves in them.",
     )

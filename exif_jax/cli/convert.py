@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from data_pipelines.errors import UserError
+from data_pipelines.terminal import say
 from exif_jax.config import PublishedEncoder
 from exif_jax.detection.detectors import save_detector
 from exif_jax.models.released import RELEASED_TARGETS, import_weights, read_checkpoint
@@ -53,7 +54,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     written = convert(args.checkpoint, args.out)
-    print(
-        f"wrote the {written} {args.out}: read it with exif_jax.load_{written}({str(args.out)!r})"
-    )
+    say(f"wrote the {written} {args.out}: read it with exif_jax.load_{written}({str(args.out)!r})")
     return 0

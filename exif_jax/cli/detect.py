@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from data_pipelines.errors import UserError
 from data_pipelines.items import Item
-from data_pipelines.prepare.report.text import printable
 from data_pipelines.sources import Found, find_files, format_kinds, is_source
 from data_pipelines.storage import is_uri, valid_text
+from data_pipelines.terminal import say
 from exif_jax.cli.compiled import keep_compiled
 from exif_jax.detection.detectors import Detection, Detector, load_detector
 from exif_jax.detection.judging import judge
@@ -104,12 +104,12 @@ def run(args: argparse.Namespace) -> int:
     items = found.items
     if found.passed_over:
         kinds = format_kinds(found.passed_over)
-        print(f"passed over, by their names: {kinds}", file=sys.stderr)
+        say(f"passed over, by their names: {kinds}", file=sys.stderr)
     for name in _OUTPUTS:
         _check_writable(getattr(args, name), f"--{name}", is_folder=name in ("out", "heatmap"))
     # Detectors of older versions, and binary ones, have no warning or no details at all.
     if warning := detector.facts.get("threshold_details", {}).get("warning"):
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", file=sys.stderr)
     with contextlib.ExitStack() as stack:
         results = None
         if args.out or args.csv or args.html:
@@ -224,7 +224,7 @@ def _judge(
             results.add(detection)
         counts[detection.verdict or "error"] += 1
         lines = [json.dumps(detection.to_json())] if args.json else _lines(detector, detection)
-        print(*lines, sep="\n", flush=True)
+        say(*lines)
     return counts
 
 
@@ -272,18 +272,18 @@ def _of_large(verdicts: Verdicts) -> str:
 
 
 def _lines(detector: Detector, detection: Detection) -> list[str]:
-    path, numbers = printable(detection.path), ""
+    path, numbers = detection.path, ""
     for name, heading, form in _number_columns(detector):
         value = getattr(detection, name)
         numbers += f"{'' if value is None else format(value, form):>{len(heading)}}  "
     if detection.error is not None or detection.score is None:
-        verdict, score, path = "error", "", f"{path}: {printable(str(detection.error))}"
+        verdict, score, path = "error", "", f"{path}: {detection.error}"
     else:
         verdict, score = str(detection.verdict), f"{detection.score:.4f}"
     claims = {item.says for item in detection.evidence} - {"nothing"}
     says = "both" if len(claims) == 2 else "".join(claims)
     first = f"{verdict:9}  {score:>11}  {numbers}{says:9}  {path}"
-    return [first, *(f"{'':11}{reason}" for reason in map(printable, detection.reasons))]
+    return [first, *(f"{'':11}{reason}" for reason in detection.reasons)]
 
 
 def _print_summary(detector: Detector, counts: Counter[str]) -> None:

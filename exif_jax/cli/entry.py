@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from data_pipelines.errors import UserError
+from data_pipelines.terminal import say
 from exif_jax import config as config_types
 from exif_jax.cli.paths import expand_homes
 from exif_jax.config import ENCODERS, flat, to_json
@@ -58,8 +59,8 @@ def run_with_config(
         ours = textwrap.fill(", ".join(our_configs()), 77).replace("\n", "\n" + 23 * " ")
         print(f"{usage}\n{_FLAGS_HELP.format(ours=ours)}")
         if config is not None:
-            fields = "\n".join(f"  --config.{k}={v}" for k, v in flat(to_json(config)).items())
-            print(f"fields and their values (exif_jax/config.py says what they mean):\n{fields}")
+            fields = (f"  --config.{k}={v}" for k, v in flat(to_json(config)).items())
+            say("fields and their values (exif_jax/config.py says what they mean):", *fields)
         return 0
     missing = [f"--{n}" for n, x in (("config", config), ("workdir", given.workdir)) if x is None]
     if missing:
@@ -166,6 +167,8 @@ def _start(given: flags.FlagValues) -> None:
 
 def _explain(error: Exception) -> str:
     """One line for what absl or ml_collections found wrong with the command line."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object}: no valid UTF-8 text"
     text = str(error.args[0] if isinstance(error, LookupError) and error.args else error).strip()
     misspelt = re.match(
         r"Field (\w+) not found on dataclass|Attribute <class .*>\.(\w+) does", text

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_pipelines.storage import valid_text
 from exif_jax.cli.entry import run_with_config
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def evaluate(config: object, workdir: Path) -> None:
     from data_pipelines.errors import UserError
     from data_pipelines.labelled import find_test_sets
     from data_pipelines.perturbations import parse_perturbations
+    from data_pipelines.terminal import say
     from exif_jax.config import EvaluationConfig, check_positive, check_set
     from exif_jax.detection.detectors import load_detector
     from exif_jax.evaluation.evaluate import evaluate, format_table
@@ -72,25 +74,26 @@ def evaluate(config: object, workdir: Path) -> None:
         "detectors": {d.name: _digest_of_files(d.extractor.source) for d in loaded},
         "images": _digest_of_images(test_sets),
     }
-    with Journal(workdir / "scored.jsonl", identity) as journal:
-        if journal.finished and (workdir / "results.json").is_file():
-            print(f"this evaluation is finished: {where}")
-            return
-        rows, scores = evaluate(
-            *(detectors, test_sets, perturbations, workdir),
-            batch_size=config.batch_size,
-            journal=journal,
-        )
-        plot_evaluation(rows, scores, workdir / "plots")
-        journal.finish()
+    journal = Journal(workdir / "scored.jsonl", identity)
+    if journal.finished and (workdir / "results.json").is_file():
+        say(f"this evaluation is finished: {where}")
+        return
+    rows, scores = evaluate(
+        *(detectors, test_sets, perturbations, workdir),
+        batch_size=config.batch_size,
+        journal=journal,
+    )
+    plot_evaluation(rows, scores, workdir / "plots")
+    journal.finish()
     print(format_table(rows))
-    print(where)
+    say(where)
 
 
 def _digest_of_files(directory: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
+        head = f"{valid_text(path.name)} {path.stat().st_size}\n"
+        digest.update(head.encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -1,19 +1,20 @@
-"""`~` in what a user gives: his home directory, also where no shell expands it.
+"""`~` in what a user gives: the home directory, or ~NAME somebody's, where no shell expands it.
 
 A shell leaves `--flag=~/x`, lists such as `~/a,~/b`, `NAME:~/x` and configuration files alone.
 """
 
 import dataclasses
 import re
-from pathlib import Path
 from typing import Any
 
-_HOME = re.compile(r"(^|[=,:]\s*)~(?=/|,|$)")
+from data_pipelines.storage import expand_user
+
+_HOME = re.compile(r"(^|[=,:]\s*)(~[\w.-]*)(?=/|,|$)")
 
 
 def expand_home(text: str) -> str:
     """A word of the command line, or the text of a field, with each `~` that begins a path."""
-    return _HOME.sub(lambda found: f"{found[1]}{Path.home()}", text)
+    return _HOME.sub(lambda found: found[1] + expand_user(found[2]), text)
 
 
 def expand_homes(config: Any) -> None:

@@ -15,6 +15,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.images import WINDOW
 from data_pipelines.items import Item
 from data_pipelines.perturbations import parse_perturbation
+from data_pipelines.storage import valid_text
 from exif_jax.config import to_json
 from exif_jax.detection.cells import Cells, few_cells, find_cells
 from exif_jax.detection.features import extract_features
@@ -150,7 +151,7 @@ class Detector:
 
     def detections(self, paths: Sequence[str | Path]) -> Iterator[Detection]:
         """Like `detect`, a few files at a time, with a progress bar."""
-        items = (Item(str(path), str(path)) for path in paths)
+        items = (Item(valid_text(str(path)), str(path)) for path in paths)
         yield from tqdm(
             judge(self, items), total=len(paths), unit="image", disable=None, leave=False
         )
@@ -228,7 +229,7 @@ def load_detector(path: str | Path | None = None) -> Detector:
         raise UserError(f"{directory}: damaged or incomplete ({error})") from error
     check_shapes(directory, arrays, shapes)
     resolved = directory.resolve()
-    name = resolved.parent.name if resolved.name == "detector" else resolved.name
+    name = valid_text((resolved.parent if resolved.name == "detector" else resolved).name)
     threshold = float(facts["threshold"])
     return Detector(name, facts["kind"], description, threshold, facts, extractor, arrays, verdicts)
 

@@ -1,14 +1,12 @@
 """Results on disk: one JSON object a line, appended as images are judged, and the table of them."""
 
-import csv
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, replacing_file, write_json
+from data_pipelines.files import append_text, read_json, write_csv, write_json
 from exif_jax.detection.judging import Detection
 
 RESULTS: Final = "results.jsonl"
@@ -63,29 +61,22 @@ class Results:
 
     def add(self, detection: Detection) -> None:
         """Appends a result; the line is there as a whole or not at all."""
-        line = json.dumps(detection.to_json()) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        append_text(self.path, json.dumps(detection.to_json()) + "\n")
         self.done.add(detection.path)
 
     def rows(self) -> Iterator[Row]:
         """The results, one at a time."""
         if self.path.exists():
-            with self.path.open() as file:
+            with self.path.open(encoding="utf-8") as file:
                 for line in file:
                     yield json.loads(line)
 
     def write_csv(self, path: Path) -> None:
         """Writes them as a table, atomically; reasons and evidence are texts joined by " | "."""
-        with replacing_file(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*_COLUMNS, "reasons", "evidence", "error"])
-            for row in self.rows():
-                evidence = (f"{item['says']}: {item['text']}" for item in row["evidence"])
-                writer.writerow(
-                    [row.get(name) for name in _COLUMNS]
-                    + [" | ".join(row["reasons"]), " | ".join(evidence), row.get("error")]
-                )
+
+        def cells(row: Row) -> list[object]:
+            evidence = (f"{item['says']}: {item['text']}" for item in row["evidence"])
+            texts = [" | ".join(row["reasons"]), " | ".join(evidence), row.get("error")]
+            return [*map(row.get, _COLUMNS), *texts]
+
+        write_csv(path, [*_COLUMNS, "reasons", "evidence", "error"], map(cells, self.rows()))

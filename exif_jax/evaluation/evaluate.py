@@ -20,6 +20,8 @@ from data_pipelines.images import ImageError, decode_image
 from data_pipelines.labelled import TestSet
 from data_pipelines.perturbations import Perturbation
 from data_pipelines.skipped import SKIPPED_FILE, SkippedRow, skipped_row, write_skipped
+from data_pipelines.storage import valid_text
+from data_pipelines.terminal import printable
 from exif_jax import metrics
 from exif_jax.detection.detectors import Detector
 from exif_jax.evaluation.journal import Journal, ScoredBatch
@@ -131,7 +133,7 @@ def evaluate(
     total = sum(len(s.real) + len(s.generated) for s in test_sets)
     with tqdm(total=total, unit="image", desc="evaluate") as progress, ThreadPoolExecutor() as pool:
         for test_set in test_sets:
-            progress.set_postfix_str(test_set.name)
+            progress.set_postfix_str(printable(test_set.name))
             files = [(path, 0) for path in test_set.real]
             files += [(path, 1) for path in test_set.generated]
             batches = []
@@ -219,7 +221,9 @@ def _score_batch(
             path, label = files[index]
             skipped.append(
                 skipped_row(
-                    *(_text(path), image.reason, str(image)), label=label, test_set=test_set
+                    *(valid_text(str(path)), image.reason, str(image)),
+                    label=label,
+                    test_set=test_set,
                 )
             )
         else:
@@ -233,7 +237,7 @@ def _score_batch(
             if scored.shape != (len(perturbed),) or not np.isfinite(scored).all():
                 raise ValueError(
                     f"detector {name!r} gave no finite score for each image: {scored}, for "
-                    f"{perturbation.name!r} of {[_text(files[i][0]) for i in read]}"
+                    f"{perturbation.name!r} of {[valid_text(str(files[i][0])) for i in read]}"
                 )
             scores[row, column] = scored
     return ScoredBatch(read, skipped, scores)
@@ -253,7 +257,7 @@ def _joined(
                 f"the first failed so: {first['path']}: {first['message']}"
             )
     scores = np.concatenate([batch.scores for _, batch in batches], axis=-1)
-    return ([_text(path) for path, _ in read], labels), scores.reshape(-1, len(read))
+    return ([valid_text(str(path)) for path, _ in read], labels), scores.reshape(-1, len(read))
 
 
 def _decode(path: Path) -> np.ndarray | ImageError:
@@ -297,7 +301,7 @@ def _mean_row(rows: Sequence[Row]) -> Row:
 def _cells(row: Row) -> tuple[str, ...]:
     interval = "" if row.auroc_low is None else f"{row.auroc_low:.3f}-{row.auroc_high:.3f}"
     return (
-        *(row.detector, row.perturbation, row.test_set),
+        *map(printable, (row.detector, row.perturbation, row.test_set)),
         *(str(row.n_real), str(row.n_generated), str(row.n_skipped)),
         *(f"{row.accuracy:.3f}", f"{row.average_precision:.3f}", f"{row.auroc:.3f}", interval),
         *(f"{row.tpr_at_fpr_1pct:.3f}", f"{row.tpr_at_fpr_5pct:.3f}"),
@@ -322,8 +326,3 @@ def _write_results(
     write_skipped(workdir / SKIPPED_FILE, skipped)
     write_csv(workdir / "results.csv", fields, lines)
     write_json(workdir / "results.json", objects)
-
-
-def _text(path: Path) -> str:
-    """The path, with bytes that are no UTF-8 written as escapes."""
-    return str(path).encode("utf-8", "backslashreplace").decode()

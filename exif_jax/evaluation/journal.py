@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.files import write_text
+from data_pipelines.files import append_text, write_text
 from data_pipelines.skipped import SkippedRow
 
 _FINISHED = {"finished": True}
@@ -54,7 +54,6 @@ class Journal:
                 file.truncate(whole)
         else:
             write_text(path, self._head)
-        self._file = path.open("a")
 
     def _read(self) -> int:
         """Takes in the whole lines; returns their length, 0 if they are of something else."""
@@ -86,15 +85,8 @@ class Journal:
         """Keeps a finished batch."""
         row = {"test_set": test_set, "start": start, "read": batch.read, "skipped": batch.skipped}
         # A float32 is the same after being written as a double and read again.
-        self._file.write(json.dumps({**row, "scores": batch.scores.tolist()}) + "\n")
-        self._file.flush()
+        append_text(self._path, json.dumps({**row, "scores": batch.scores.tolist()}) + "\n")
 
     def finish(self) -> None:
         """Notes that all is done, and drops the batches: the results hold their scores."""
         write_text(self._path, self._head + json.dumps(_FINISHED) + "\n")
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from data_pipelines.terminal import printable
 from exif_jax import metrics
 from exif_jax.evaluation.evaluate import AllScores, Row, Scores
 from exif_jax.figures import COLOURS, LINES, STYLE, save
@@ -32,7 +33,7 @@ def plot_evaluation(rows: Sequence[Row], scores: AllScores, folder: Path) -> lis
     thresholds = {row.detector: row.threshold for row in rows}
     written = []
     for (detector, perturbation), by_set in scores.items():
-        title = f"{detector}, perturbation {perturbation}"
+        title = printable(f"{detector}, perturbation {perturbation}")
         stem = "_".join(re.sub(r"[^\w.]+", "-", part) for part in (detector, perturbation))
         histograms = score_histograms(by_set, thresholds[detector], title)
         written.append(save(histograms, folder / f"{stem}_histograms.png"))
@@ -134,4 +135,5 @@ def roc_curves(by_set: Mapping[str, Scores], title: str) -> Figure:
 
 
 def _shortened(name: str, limit: int = 28) -> str:
+    name = printable(name)
     return name if len(name) <= limit else f"{name[: limit - 3]}..."

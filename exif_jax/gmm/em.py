@@ -1,6 +1,7 @@
 """Fitting a mixture by expectation maximisation."""
 
 from collections.abc import Callable
+from operator import index
 from pathlib import Path
 
 import jax
@@ -81,6 +82,9 @@ def fit(
     """
     structure = Structure(covariance_type, rank, shrinkage)
     mesh = mesh or data_mesh()
+    # Numbers of NumPy are as good, but no JSON, which says what a checkpoint is of.
+    num_components, n_init, max_iters = map(index, (num_components, n_init, max_iters))
+    tol, reg_covar = float(tol), None if reg_covar is None else float(reg_covar)
     _check_options(n_init, max_iters, tol, reg_covar)
     if isinstance(x, Stream) and responsibilities is not None:
         raise ValueError("a stream starts from means, not from responsibilities")

@@ -1,7 +1,9 @@
 """The mixture as a scikit-learn estimator, and to and from scikit-learn's own."""
 
+import operator
 import warnings
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -9,8 +11,11 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from exif_jax.gmm.covariances import COVARIANCE_TYPES
+from exif_jax.gmm.covariances.shrinkage import SHRINKAGES
 from exif_jax.gmm.em import fit
 from exif_jax.gmm.mixture import (
     GaussianMixture,
@@ -23,7 +28,8 @@ from exif_jax.gmm.mixture import (
 class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
     """A drop-in for scikit-learn's `GaussianMixture`, on JAX's devices.
 
-    float64 data (and integers) are computed in float64, float32 data in float32.
+    float64 data (and integers) are computed in float64, float32 data in float32. Parameters take
+    what scikit-learn's take, numbers of NumPy too, and are checked by its rules when it is fitted.
 
     Args:
         n_components: K.
@@ -42,6 +48,20 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
         weights_, means_, covariances_: its arrays, shapes as scikit-learn's.
         converged_, n_iter_, lower_bound_: of EM; warnings_: what `fit` found doubtful.
     """
+
+    # What scikit-learn checks parameters by; third parties' estimators declare theirs so, too.
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(COVARIANCE_TYPES))],
+        "rank": [Interval(Integral, 1, None, closed="left")],
+        "shrinkage": [StrOptions(set(SHRINKAGES))],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0, None, closed="left"), None],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "means_init": ["array-like", None],
+        "random_state": ["random_state"],
+    }
 
     def __init__(
         self,
@@ -69,7 +89,12 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> "GaussianMixtureEstimator":
-        """Fits the mixture to rows X [N, D]."""
+        """Fits the mixture to rows X [N, D].
+
+        Raises:
+            ValueError: a parameter or the rows do not fit.
+        """
+        self._validate_params()
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         with jax.enable_x64(True):
@@ -80,7 +105,7 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
                 self.covariance_type,
                 rank=self.rank if self.covariance_type == "low_rank" else 0,
                 shrinkage=self.shrinkage,
-                means=self.means_init,
+                means=self._means_to_start_from(X),
                 n_init=self.n_init,
                 max_iters=self.max_iter,
                 tol=self.tol,
@@ -92,13 +117,25 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
         self.converged_, self.n_iter_ = result.converged, len(result.history)
         self.lower_bound_ = result.log_likelihood
         self.warnings_ = result.warnings
-        if not result.converged:
+        if not result.converged and self.max_iter > 0:
             warnings.warn(
                 f"EM did not converge in {self.max_iter} iterations: raise max_iter or tol",
                 ConvergenceWarning,
                 stacklevel=2,
             )
         return self
+
+    def _means_to_start_from(self, X: np.ndarray) -> np.ndarray | None:
+        if self.means_init is None:
+            return None
+        means = np.asarray(check_array(self.means_init, dtype=X.dtype, ensure_2d=False))
+        shape = (self.n_components, X.shape[1])
+        if means.shape != shape:
+            raise ValueError(
+                f"The parameter 'means_init' should have the shape of {shape}, but got "
+                f"{means.shape}"
+            )
+        return means
 
     def _apply(self, function: Any, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -140,8 +177,18 @@ class GaussianMixtureEstimator(DensityMixin, BaseEstimator):
         return information_criterion(name, densities.sum(), self.mixture_, len(densities))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Draws rows [n, D] and their components [n], as scikit-learn does."""
+        """Draws rows [n, D] and their components [n], as scikit-learn does.
+
+        Raises:
+            ValueError: none is asked for.
+        """
         check_is_fitted(self)
+        n_samples = operator.index(n_samples)
+        if n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one "
+                "sample."
+            )
         model = to_sklearn(self.mixture_).set_params(random_state=self.random_state)
         rows, labels = model.sample(n_samples)
         return rows, labels

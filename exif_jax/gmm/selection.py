@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def compare(
     Returns:
         A row each; one that cannot be fitted has an `error`.
     """
-    pairs = list(itertools.product(structures, num_components))
+    pairs = list(itertools.product(structures, map(index, num_components)))
     columns = x.columns if isinstance(x, Stream) else x.shape[1]
     rows = []
     for structure, size in tqdm(pairs, desc="mixtures", unit="fit", disable=None):

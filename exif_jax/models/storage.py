@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, replacing_directory, write_json
+from data_pipelines.storage import check_path
 
 FORMAT_VERSION = 1
 ARRAYS = "model.safetensors"
@@ -42,6 +43,7 @@ def save_model(directory: Path, description: str, arrays: Tree, facts: dict[str,
         arrays: nested dict of arrays.
         facts: JSON-serialisable; the format, library versions and hash are added.
     """
+    check_path(directory)
     versions = {name: version(name) for name in ("exif-jax", "jax", "flax")}
     with replacing_directory(directory) as temporary:
         save_file(flatten(arrays), temporary / ARRAYS)
@@ -62,6 +64,7 @@ def load_model(directory: Path, description: str) -> tuple[Tree, dict[str, Any]]
     Raises:
         UserError: a file is missing or damaged, or was written by a newer version.
     """
+    check_path(directory)
     for name in (description, ARRAYS):
         if not (directory / name).is_file():
             raise UserError(

@@ -1,5 +1,6 @@
 """Training checkpoints: state and data position together, by Orbax."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -7,18 +8,29 @@ from typing import Any
 import orbax.checkpoint as ocp
 from grain import checkpoint as grain_checkpoint
 
+from data_pipelines.disk import naming
+
 
 class Checkpoints:
-    """Checkpoints of one run; a half-written one, after a crash, is never seen."""
+    """Checkpoints of one run; a half-written one, after a crash, is never seen.
+
+    All methods raise an OSError that names the directory if the disk fails, maybe only after the
+    save that failed, as saving goes on while training does.
+    """
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
         """Opens the directory, which need not exist; keeps the last `keep` checkpoints."""
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, cleanup_tmp_directories=True, create=True
-            ),
-        )
+        self._directory = directory.absolute()
+        with self._naming():
+            self._manager = ocp.CheckpointManager(
+                self._directory,
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep, cleanup_tmp_directories=True, create=True
+                ),
+            )
+
+    def _naming(self) -> contextlib.AbstractContextManager[None]:
+        return naming(self._directory, temporary=self._directory)
 
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
@@ -30,13 +42,12 @@ class Checkpoints:
 
         Returns when the arrays are copied from the devices.
         """
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_present(state)),
-                data=grain_checkpoint.CheckpointSave(data),
-            ),
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_present(state)),
+            data=grain_checkpoint.CheckpointSave(data),
         )
+        with self._naming():
+            self._manager.save(step, args=args)
 
     def restore(self, step: int, state: Any, data: Any) -> Any:
         """The saved state, placed like `state`; the iterator is set to its saved position."""
@@ -51,8 +62,9 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._naming():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def _present(state: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_json
 from data_pipelines.skipped import SKIPPED_FILE, SkippedFiles, SkippedRow, skipped_row
+from data_pipelines.storage import valid_text
 from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.mapping import replicate, shard, to_host
 from exif_jax.training.runs import MetricsLog
@@ -223,7 +224,7 @@ class _Run:
 
 def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) -> None:
     report = workdir / "nonfinite.json"
-    write_json(report, {"step": step, "loss": str(loss), "files": paths})
+    write_json(report, {"step": step, "loss": str(loss), "files": [*map(valid_text, paths)]})
     shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
     raise UserError(
         f"the loss became {loss} at step {step} on the batch of {shown}; all its files are listed "

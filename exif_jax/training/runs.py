@@ -10,11 +10,20 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tensorboardX import SummaryWriter
 
+from data_pipelines.disk import in_words, naming
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, read_json_lines, write_json, write_json_lines
+from data_pipelines.files import (
+    append_text,
+    read_json,
+    read_json_lines,
+    write_json,
+    write_json_lines,
+)
+from data_pipelines.storage import check_path
+from data_pipelines.terminal import LogFormatter
 from exif_jax.config import flat, to_json
+from exif_jax.training.events import Events
 
 # Fields that may change between the parts of one run without changing what it computes.
 _FREE = {"steps", "data.threads", "data.descriptions", "memory_gib"}
@@ -36,8 +45,10 @@ def open_run(workdir: Path, config: Any, kind: str) -> None:
     if jax.process_index() == 0:
         try:
             _open_run(workdir, {"stage": kind, **to_json(config)}, to_json(type(config)()))
-        except (UserError, OSError) as error:
+        except UserError as error:
             message = str(error)
+        except OSError as error:
+            message = in_words(error)
     if jax.process_count() > 1:
         # The others hear what went wrong instead of waiting for a process that has gone.
         text = np.zeros(4096, np.uint8)
@@ -52,6 +63,7 @@ def open_run(workdir: Path, config: Any, kind: str) -> None:
 
 
 def _open_run(workdir: Path, wanted: dict[str, Any], default: dict[str, Any]) -> None:
+    check_path(workdir)
     path = workdir / "config.json"
     if path.exists():
         # A field that an older version did not know had what is now its default.
@@ -75,21 +87,35 @@ def _open_run(workdir: Path, wanted: dict[str, Any], default: dict[str, Any]) ->
 
 
 def _log_to_file(path: Path) -> None:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler = _LogFile(path)
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     for name in _PACKAGES:
         package = logging.getLogger(name)
-        for old in [h for h in package.handlers if isinstance(h, logging.FileHandler)]:
+        for old in [h for h in package.handlers if isinstance(h, _LogFile)]:
             package.removeHandler(old)
-            old.close()
         package.addHandler(handler)
         package.setLevel(logging.INFO)
 
 
+class _LogFile(logging.Handler):
+    """Appends whole lines; raises what the disk fails with, where others print a stack trace."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        append_text(path, "")  # it is there, also if nothing is said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record."""
+        append_text(self._path, self.format(record) + "\n")
+
+
 def log_to_terminal() -> None:
     """Shows the project's messages on standard error."""
+    # Orbax logs the stack traces of what it raises afterwards.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(LogFormatter("%(message)s"))
     for name in _PACKAGES:
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).setLevel(logging.INFO)
@@ -110,18 +136,16 @@ class MetricsLog:
         self._writes = jax.process_index() == 0
         if self._writes:
             write_json_lines(self._path, self._rows)
-            self._file = self._path.open("a")
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+            self._events = Events(workdir / "tensorboard", step + 1)
 
     def write(self, step: int, split: str, numbers: dict[str, float]) -> None:
         """Adds one line, and the same numbers to TensorBoard."""
         row = {"step": step, "split": split, **numbers}
         self._rows.append(row)
         if self._writes:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
+            append_text(self._path, json.dumps(row) + "\n")
             for name, value in numbers.items():
-                self._board.add_scalar(f"{split}/{name}", value, step)
+                self._events.add(f"{split}/{name}", value, step)
 
     def lowest(self, split: str, name: str) -> float | None:
         """Smallest value so far, or None."""
@@ -140,13 +164,13 @@ class MetricsLog:
     def flush(self) -> None:
         """Brings everything written so far to the disk."""
         if self._writes:
-            os.fsync(self._file.fileno())
-            self._board.flush()
+            with naming(self._path), self._path.open("rb") as file:
+                os.fsync(file.fileno())
+            self._events.flush()
 
     def __enter__(self) -> "MetricsLog":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._writes:
-            self._file.close()
-            self._board.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self.flush()

@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from data_pipelines.prepare.catalogue import Catalogue
-from data_pipelines.prepare.report.text import format_value, printable
+from data_pipelines.prepare.report.text import format_value
 from data_pipelines.tags import OTHER, TAG_BY_NAME
 from data_pipelines.targets import Target
+from data_pipelines.terminal import printable
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 LOG_UNITS: Final = ("f-number", "s", "ISO", "mm")

@@ -3,7 +3,7 @@
 import jinja2
 from markupsafe import Markup
 
-from data_pipelines.prepare.report.text import printable
+from data_pipelines.terminal import printable
 
 
 def page_environment(package: str) -> jinja2.Environment:

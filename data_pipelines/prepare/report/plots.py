@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from data_pipelines.prepare.report.text import amount, format_value, plain, printable
+from data_pipelines.prepare.report.text import amount, format_value, plain
+from data_pipelines.terminal import printable
 
 WIDTH: Final = 360
 HEIGHT: Final = 186

@@ -16,12 +16,13 @@ from data_pipelines.files import read_json, write_text
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report.columns import KINDS, NAME_TAGS, column_of
-from data_pipelines.prepare.report.text import amount, printable, shortened
+from data_pipelines.prepare.report.text import amount, shortened
 from data_pipelines.records import check_records
 from data_pipelines.sources import format_kinds
 from data_pipelines.storage import expand_user
 from data_pipelines.tags import OTHER
 from data_pipelines.targets import Target
+from data_pipelines.terminal import printable, say
 
 REPORT_FILE: Final = "tag_report.json"
 DOMINANT: Final = 0.9
@@ -302,5 +303,5 @@ def run(args: argparse.Namespace) -> int:
         name = args.records.name or str(args.records)
         write_text(args.html, render_page(report, f"Tag report of {name}"))
         # Standard output is one JSON object for programs.
-        print(f"page: {args.html}", file=sys.stderr if args.json else sys.stdout)
+        say(f"page: {args.html}", file=sys.stderr if args.json else sys.stdout)
     return 0

@@ -1,17 +1,9 @@
-"""How the tag report writes names, numbers and values of tags, in the text and on the page."""
+"""How the tag report writes numbers and values of tags, in the text and on the page."""
 
 from collections.abc import Callable
 from typing import Final
 
 _MOST: Final = 300
-
-
-def printable(text: str) -> str:
-    """Returns a text in which control, direction and other invisible characters are spelled out.
-
-    Names of files and cameras come from anyone: they must not steer a terminal or a browser.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shortened(text: str) -> str:

@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from data_pipelines.disk import naming
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json_lines
+from data_pipelines.storage import check_path
+from data_pipelines.terminal import say
 from exif_jax.cli.entry import config_file, load_config
 from exif_jax.cli.sweep import results
 from exif_jax.cli.sweep.grid import Point, grid_points
@@ -89,19 +92,22 @@ def run(args: argparse.Namespace) -> int:
             command = ["train", *fixed, *point.overrides, f"--workdir={workdir / point.name}"]
             runs.append(results.Run(point, command, workdir / "logs" / f"{point.name}.txt"))
         results.take_up(workdir, runs)
-        for number, one in enumerate(runs, start=1):
-            _train(one, f"[{number}/{len(runs)}] {one.point.name}", workdir, lock)
-            results.write(workdir, runs)
+        try:
+            for number, one in enumerate(runs, start=1):
+                _train(one, f"[{number}/{len(runs)}] {one.point.name}", workdir, lock)
+                results.write(workdir, runs)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; the same command continues") from None
         metrics = results.chosen_metrics(runs, args.metrics)
         summaries = results.summarise(runs)
         from exif_jax.cli.sweep.plot import plot_sweep  # matplotlib takes seconds to load
 
         plot_sweep(summaries, metrics, workdir / "sweep.png")
     print(f"\n{results.format_table(summaries, metrics)}")
-    print(f"sweep.json, sweep.csv and sweep.png are in {workdir}")
+    say(f"sweep.json, sweep.csv and sweep.png are in {workdir}")
     failed = [one for one in runs if one.status != 0]
     for one in failed:
-        print(f"error: {one.point.name}: {one.error} (log: {one.log})", file=sys.stderr)
+        say(f"error: {one.point.name}: {one.error} (log: {one.log})", file=sys.stderr)
     return int(bool(failed))
 
 
@@ -121,11 +127,11 @@ def _check(fixed: Sequence[str], points: Sequence[Point]) -> None:
 def _train(one: results.Run, title: str, workdir: Path, lock: int) -> None:
     """Runs a child process to its end, unless the run is finished."""
     if one.status == 0:
-        print(f"{title}: finished before", flush=True)
+        say(f"{title}: finished before")
         return
-    print(f"{title} ...", flush=True)
+    say(f"{title} ...")
     began = time.monotonic()
-    with one.log.open("a") as log:
+    with naming(one.log), one.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
         log.write(f"exif-jax {shlex.join(one.command)}\n")
         log.flush()
         one.status = subprocess.run(
@@ -141,7 +147,7 @@ def _train(one: results.Run, title: str, workdir: Path, lock: int) -> None:
     else:
         one.error = _last_line(one.log) if one.status > 0 else f"killed by signal {-one.status}"
         what = f"failed (status {one.status}): {one.error}"
-    print(f"{title}: {what}, {time.monotonic() - began:.0f} s", flush=True)
+    say(f"{title}: {what}, {time.monotonic() - began:.0f} s")
 
 
 def _last_validation(run: Path) -> dict[str, float]:
@@ -150,7 +156,7 @@ def _last_validation(run: Path) -> dict[str, float]:
 
 
 def _last_line(log: Path) -> str:
-    lines = re.split(r"[\r\n]+", log.read_text(errors="replace").strip())
+    lines = re.split(r"[\r\n]+", log.read_text(encoding="utf-8", errors="replace").strip())
     return lines[-1].removeprefix("error: ")
 
 
@@ -163,6 +169,7 @@ def _locked(workdir: Path) -> Iterator[int]:
     """
     import fcntl  # not on Windows, where ArrayRecord is not either
 
+    check_path(workdir)
     lock = workdir / ".lock"
     if workdir.is_dir() and any(workdir.iterdir()) and not lock.exists():
         raise UserError(f"{workdir} is not empty and holds no sweep: choose another --workdir")

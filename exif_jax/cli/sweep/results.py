@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_csv, write_json
+from data_pipelines.terminal import printable
 from exif_jax.cli.sweep.grid import Point
 
 STATE = "sweep.json"
@@ -156,7 +157,8 @@ def format_table(summaries: Sequence[Summary], metrics: Sequence[str]) -> str:
     lines = [[*fields, "runs", *metrics]]
     for summary in summaries:
         cells = [_cell(summary.mean(name), summary.spread(name)) for name in metrics]
-        lines.append([*summary.fields.values(), f"{summary.finished}/{summary.runs}", *cells])
+        values = map(printable, summary.fields.values())
+        lines.append([*values, f"{summary.finished}/{summary.runs}", *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import index
 
 from exif_jax.gmm.covariances.base import Covariances, Maps
 from exif_jax.gmm.covariances.diagonal import Diagonal
@@ -32,6 +33,10 @@ class Structure:
     covariance_type: str = "full"
     rank: int = 0
     shrinkage: str = "none"
+
+    def __post_init__(self) -> None:
+        """Takes NumPy's integers too: the rank goes into JSON."""
+        object.__setattr__(self, "rank", index(self.rank))
 
     def check(self, columns: int) -> None:
         """Raises a ValueError unless the structure exists for so many columns."""

@@ -1,4 +1,11 @@
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +155,23 @@ def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="out of film"):
         make_dataset(tmp_path / "data", **SMALL)
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_of_a_terminal_is_one_line_of_all_processes(tmp_path):
+    """A terminal sends the signal to the workers, too."""
+    words = ["--out", str(tmp_path / "data"), "--photos", "400", "--workers", "2"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "data_pipelines.simulated", *words],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(tmp_path.glob(".data.*/photos/*.jpg")):
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    lines = [line for line in re.split(r"[\r\n]+", errors) if line and "it/s" not in line]
+    assert (run.returncode, lines) == (130, ["interrupted"])
+    assert list(tmp_path.iterdir()) == []

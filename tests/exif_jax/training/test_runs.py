@@ -1,14 +1,19 @@
 """A run's directory: which one is continued, and what its metrics hold after a crash."""
 
 import dataclasses
+import errno
 import json
 import logging
+import struct
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
 
 from data_pipelines.errors import UserError
 from exif_jax.config import OptimizerConfig, PretextConfig, RecordsConfig
 from exif_jax.training.runs import MetricsLog, open_run
+from tests.full_disks import small_disk
 
 CONFIG = PretextConfig(steps=4, data=RecordsConfig(photos="records"))
 
@@ -171,3 +176,59 @@ def test_what_was_written_before_is_remembered(tmp_path):
         log.write(3, "train", {"loss": 1.0})
         assert log.lowest("train", "loss") == 1.0
         assert (log.last_step("train"), log.last_step("validation")) == (3, 2)
+
+
+def test_metrics_on_a_full_disk_name_the_file_and_keep_whole_lines(tmp_path):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        with pytest.raises(OSError, match="No space left") as raised, MetricsLog(disk, 0) as log:
+            for step in range(10_000):
+                log.write(step, "train", {"loss": 1.0, "name" * 20: float(step)})
+                log.flush()
+        assert raised.value.errno == errno.ENOSPC
+        assert raised.value.filename.startswith(str(disk))
+        text = (disk / "metrics.jsonl").read_text()
+        assert text.endswith("\n") and all(json.loads(line) for line in text.splitlines())
+
+
+def test_a_log_on_a_full_disk_is_an_error_and_no_stack_trace(tmp_path, capsys):
+    with small_disk(tmp_path / "disk", 8) as disk:
+        open_run(disk / "run", PretextConfig(), "pretext")
+        log = logging.getLogger("exif_jax.somewhere")
+        with pytest.raises(OSError, match="No space left") as raised:
+            for _ in range(1000):
+                log.info("x" * 100)
+        assert raised.value.filename == str(disk / "run" / "log.txt")
+        open_run(tmp_path / "other", PretextConfig(), "pretext")  # takes the place of the first log
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_full_disk_refuses_a_run_in_one_line(tmp_path):
+    with small_disk(tmp_path / "disk", 4) as disk:
+        (disk / "other").write_bytes(bytes(4096))
+        with pytest.raises(UserError, match=r"config\.json: No space left on device; free some"):
+            open_run(disk / "run", PretextConfig(), "pretext")
+
+
+def test_a_log_holds_names_of_any_kind_on_one_line(tmp_path):
+    open_run(tmp_path / "run", PretextConfig(), "pretext")
+    logging.getLogger("data_pipelines.x").warning("%s: left out", "a\n\udcff\x1b[2J\u202eé日")
+    (line,) = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert line.endswith(" WARNING a\\n\\udcff\\x1b[2J\\u202eé日: left out")
+
+
+def test_events_are_records_that_tensorboard_reads(tmp_path):
+    with MetricsLog(tmp_path, 3) as log:
+        log.write(4, "train", {"loss": 1.5})
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    data, events = path.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        assert struct.unpack("<I", data[8:12]) == (masked_crc32c(data[:8]),)
+        content, data = data[12 : 12 + length], data[12 + length :]
+        assert struct.unpack("<I", data[:4]) == (masked_crc32c(content),)
+        events.append(Event.FromString(content))
+        data = data[4:]
+    assert events[0].file_version == "brain.Event:2"
+    assert (events[1].session_log.status, events[1].step) == (SessionLog.START, 4)
+    assert (events[2].step, events[2].summary.value[0].tag) == (4, "train/loss")
+    assert events[2].summary.value[0].simple_value == 1.5

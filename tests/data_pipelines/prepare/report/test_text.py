@@ -1,6 +1,6 @@
 import pytest
 
-from data_pipelines.prepare.report.text import amount, format_value, percent, printable
+from data_pipelines.prepare.report.text import amount, format_value, percent
 from data_pipelines.tags import TAGS
 
 
@@ -30,4 +30,3 @@ def test_pieces() -> None:
         "100%",
     ]
     assert percent(0, 0) == "-"
-    assert printable("é\t\x9b") == "é\\t\\x9b"
