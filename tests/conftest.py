@@ -1,6 +1,8 @@
 """Shared fixtures: eight CPU devices, a compilation cache, tiny simulated data, real data."""
 
+import logging
 import os
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # Before JAX starts: eight forced CPU devices, so that "one device equals many" is real.
@@ -37,6 +39,26 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs of whole commands first, so that processes which share the tests end together."""
     items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed may be no valid text, which processes cannot send to each other."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_logs() -> Iterator[None]:
+    """What runs and commands log to is gone with their tests."""
+    yield
+    for name in ("exif_jax", "data_pipelines"):
+        package = logging.getLogger(name)
+        package.handlers.clear()
+        package.propagate = True
 
 
 def _shared(name: str) -> Path:

@@ -1,6 +1,7 @@
 """A run's directory: its configuration, its metrics, its log."""
 
 import json
+import contextlib
 import logging
 import os
 import sys
@@ -106,8 +107,9 @@ class _LogFile(logging.Handler):
         append_text(path, "")  # it is there, also if nothing is said
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes a record."""
-        append_text(self._path, self.format(record) + "\n")
+        """Writes a record, unless the run's folder is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            append_text(self._path, self.format(record) + "\n")
 
 
 def log_to_terminal() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import logging
+import shutil
 import struct
 
 import pytest
@@ -232,3 +233,10 @@ def test_events_are_records_that_tensorboard_reads(tmp_path):
     assert (events[1].session_log.status, events[1].step) == (SessionLog.START, 4)
     assert (events[2].step, events[2].summary.value[0].tag) == (4, "train/loss")
     assert events[2].summary.value[0].simple_value == 1.5
+
+
+def test_what_is_logged_after_the_folder_of_a_run_is_gone_is_dropped(tmp_path):
+    open_run(tmp_path / "run", PretextConfig(), "pretext")
+    shutil.rmtree(tmp_path / "run")
+    logging.getLogger("exif_jax.somewhere").warning("nobody reads this")
+    assert not (tmp_path / "run").exists()
