@@ -1,7 +1,7 @@
 """A run's directory: its configuration, its metrics, its log."""
 
-import json
 import contextlib
+import json
 import logging
 import os
 import sys
