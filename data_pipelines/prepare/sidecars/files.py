@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from data_pipelines.errors import UserError
-from data_pipelines.prepare.sidecars.values import printable
+from data_pipelines.prepare.sidecars.values import without_controls
 
 JSON_SUFFIXES: Final = (".json", ".jsonl")
 SUFFIXES: Final = (*JSON_SUFFIXES, ".txt", ".tsv")
@@ -103,7 +103,7 @@ def read_json(path: Path) -> Iterator[Pair]:
         yield from _members(text)
     except (ValueError, RecursionError) as error:
         nested = isinstance(error, RecursionError)
-        reason = "nested too deeply" if nested else printable(str(error))
+        reason = "nested too deeply" if nested else without_controls(str(error))
         raise UserError(
             f"{path}: not readable as JSON ({reason}); write or download the file anew"
         ) from error

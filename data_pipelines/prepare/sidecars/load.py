@@ -22,7 +22,7 @@ from data_pipelines.prepare.sidecars.files import (
     without_suffix,
 )
 from data_pipelines.prepare.sidecars.matching import NameIndex
-from data_pipelines.prepare.sidecars.values import printable
+from data_pipelines.prepare.sidecars.values import without_controls
 
 _KNOWN: Final = (
     "output of exiftool -json, responses of Flickr's photos.getExif as JSON, the EXIF list of "
@@ -132,13 +132,13 @@ class _Collector:
             if photo is None:
                 self._found.num_unmatched += 1
                 if len(self._found.unmatched) < MAX_EXAMPLES:
-                    self._found.unmatched.append(printable(named))
+                    self._found.unmatched.append(without_controls(named))
                 continue
             num_matched += 1
             try:
                 self._keep(photo, format.read(value))
             except UserError as error:
-                raise UserError(f"{path}: {printable(photo)}: {error}") from error
+                raise UserError(f"{path}: {without_controls(photo)}: {error}") from error
         self._found.files.append(SidecarFile(str(path), kind, num_entries, num_matched))
 
     def _keep(self, photo: str, entry: Entry) -> None:
@@ -204,5 +204,5 @@ def _read_text(path: Path) -> Iterator[Pair]:
 
 
 def _such_as(keys: Iterable[str]) -> str:
-    shown = [repr(printable(key)) for key in itertools.islice(filter(None, keys), 2)]
+    shown = [repr(without_controls(key)) for key in itertools.islice(filter(None, keys), 2)]
     return f" (such as {', '.join(shown)})" if shown else ""

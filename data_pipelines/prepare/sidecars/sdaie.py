@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines.errors import UserError
 from data_pipelines.images import ImageError
 from data_pipelines.prepare.sidecars.entries import Entry
-from data_pipelines.prepare.sidecars.values import normalise, printable
+from data_pipelines.prepare.sidecars.values import normalise, without_controls
 from data_pipelines.targets import RELEASED, coded_values
 
 NUM_VALUES: Final = 17
@@ -51,7 +51,9 @@ def read(value: dict[str, Any] | list[Any]) -> Entry:
     for tag, name in zip(RELEASED, names[_TAIL], strict=True):
         label = _LABELS.get(normalise(name), normalise(name))
         if label != tag.lower() and label in _NAMES:
-            raise UserError(f"column {printable(name)!r} is where {tag!r} is expected; {_REMEDY}")
+            raise UserError(
+                f"column {without_controls(name)!r} is where {tag!r} is expected; {_REMEDY}"
+            )
     coded = tuple(map(_number, values[_TAIL]))
     try:
         coded_values(coded)

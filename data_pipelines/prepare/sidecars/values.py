@@ -30,7 +30,7 @@ _SEVERAL = re.compile(r"(\d{1,20})(?:[,\s]+\d{1,20}){1,15}")
 _UNKNOWN_CODE = re.compile(r"unknown \((0x[0-9a-f]{1,4}|\d{1,5})\)", re.IGNORECASE)
 
 
-def printable(text: str) -> str:
+def without_controls(text: str) -> str:
     """Returns a bounded text without control characters and halves of characters."""
     return "".join(c if c.isprintable() else " " for c in text[:_MAX_TEXT]).strip()
 
@@ -40,7 +40,7 @@ def read_text(value: object) -> Value | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         number = read_number(value)
         return None if number is None else str(number)
-    return (printable(value) or None) if isinstance(value, str) else None
+    return (without_controls(value) or None) if isinstance(value, str) else None
 
 
 def _if_known(parse: Callable[[object], object]) -> Reader:
@@ -48,7 +48,7 @@ def _if_known(parse: Callable[[object], object]) -> Reader:
 
     def read(value: object) -> Value | None:
         known = isinstance(value, str | int) and parse(value) is not None
-        return printable(str(value)) if known else None
+        return without_controls(str(value)) if known else None
 
     return read
 
