@@ -1,7 +1,10 @@
 """Pretext stage: learn features of photographs from their EXIF tags."""
 
+import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,13 +69,34 @@ def objective_losses(
         or pairs, 0 where there is none.
     """
     first = lax.axis_index(AXIS) * groups_B.shape[0]
-    parts = {}
-    for objective, values in zip(objectives, labels, strict=True):
-        rows = Rows(outputs[objective.name], values, groups_B)
+    whole_groups = lax.all_gather(groups_B, AXIS, tiled=True)
+
+    def mean_part(objective: Objective, scores: Array, values: Array) -> Array:
         # What an objective does not read of the whole batch is never gathered: XLA drops it.
-        batch = Rows(*(lax.all_gather(x, AXIS, tiled=True) for x in rows))
-        parts[objective.name], _ = masked_mean_part(*objective.loss(rows, batch, first))
+        gathered = (lax.all_gather(x, AXIS, tiled=True) for x in (scores, values))
+        rows, batch = Rows(scores, values, groups_B), Rows(*gathered, whole_groups)
+        part, _ = masked_mean_part(*objective.loss(rows, batch, first))
+        return part
+
+    parts = {}
+    for alike in _alike(objectives):
+        scores = jnp.stack([outputs[objectives[i].name] for i in alike])
+        values = jnp.stack([labels[i] for i in alike])
+        means = jax.vmap(partial(mean_part, objectives[alike[0]]))(scores, values)
+        parts |= {objectives[i].name: mean for i, mean in zip(alike, means, strict=True)}
     return parts
+
+
+def _alike(objectives: Sequence[Objective]) -> list[list[int]]:
+    """Positions of objectives whose losses are one function: they are computed at once.
+
+    One program for all ranked tags compiles sooner than one for each, and gathers all in one go.
+    """
+    alike: dict[Any, list[int]] = {}
+    for i, objective in enumerate(objectives):
+        key = dataclasses.replace(objective, name="", weight=1.0) if objective.vectorised else i
+        alike.setdefault(key, []).append(i)
+    return list(alike.values())
 
 
 def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: int) -> LossFn:
