@@ -15,7 +15,7 @@ from typing import Final
 
 from data_pipelines.errors import UserError
 from data_pipelines.registry import Registry
-from data_pipelines.storage import valid_text
+from data_pipelines.storage import NOT_ENTERED, valid_text
 from data_pipelines.terminal import printable
 
 PAIRS: Final = (("0_real", "1_fake"), ("real", "fake"), ("nature", "ai"))
@@ -257,8 +257,8 @@ def _folders(directory: Path) -> list[str]:
 
 
 def _is_shown(name: str) -> bool:
-    """Whether a folder is entered: not hidden, nor where macOS keeps "._" files in archives."""
-    return not name.startswith(".") and name != "__MACOSX"
+    """Whether a folder is entered: not hidden, nor one of notes and small copies."""
+    return not name.startswith(".") and name not in NOT_ENTERED
 
 
 # Which layout
