@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from data_pipelines import storage
 from data_pipelines.errors import UserError
@@ -15,6 +16,7 @@ from data_pipelines.photo_sources import file_groups
 from data_pipelines.sources import format_kinds
 from data_pipelines.terminal import printable
 
+_JPEG: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
 _log = logging.getLogger(__name__)
 
 
@@ -77,14 +79,18 @@ def find_test_sets(source: Path, layout: str = "") -> list[TestSet]:
     """
     if source.is_dir():
         try:
-            return _in_folders(source, layout)
+            found = _in_folders(source, layout)
         except OSError as error:
             raise UserError(
                 f"{error.filename}: cannot list this folder ({error.strerror})"
             ) from error
-    if not source.is_file():
+    elif source.is_file():
+        found = _in_list(source)
+    else:
         raise UserError(f"{source}: no such directory of labelled images, nor a CSV list of them")
-    return _in_list(source)
+    for test_set in found:
+        _tell_of_formats(test_set)
+    return found
 
 
 def labelled_images(test_sets: Sequence[TestSet], *, bursts: bool = False) -> list[LabelledImage]:
@@ -138,6 +144,27 @@ def _images_below(folder: Path) -> tuple[list[Path], Counter[str]]:
         images += [Path(at, name) for name in names if is_image(name)]
         others.update(storage.kind_of(name) for name in names if not is_image(name))
     return images, others
+
+
+def _tell_of_formats(test_set: TestSet) -> None:
+    """Warns of classes that differ in the format of their files: one can be told by the other."""
+    shares = [
+        {kind: count / len(paths) for kind, count in Counter(map(_format, paths)).items()}
+        for paths in (test_set.real, test_set.generated)
+    ]
+    alike = sum(min(share, shares[1].get(kind, 0.0)) for kind, share in shares[0].items())
+    if alike < 0.5:
+        _log.warning(
+            "%s: photographs are mostly %s, generated images mostly %s: what tells these formats "
+            "apart passes for a detection; compress both alike",
+            *(printable(test_set.name), *(max(share, key=share.__getitem__) for share in shares)),
+        )
+
+
+def _format(path: Path) -> str:
+    """The format by the name of a file."""
+    suffix = storage.suffix_of(path.name)
+    return "JPEG" if suffix in _JPEG else suffix.removeprefix(".").upper() or "without extension"
 
 
 def _in_list(path: Path) -> list[TestSet]:

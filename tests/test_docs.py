@@ -1,4 +1,4 @@
-"""The example of docs/mixture.md runs and prints what the page says."""
+"""What the pages of docs/ say is so."""
 
 import os
 import re
@@ -28,3 +28,15 @@ def test_the_example_of_the_mixture_prints_what_the_page_says(tmp_path):
     assert done.stdout.splitlines()[0].split(":")[0] == said.splitlines()[0].split(":")[0]
     assert len(done.stdout.splitlines()) == len(said.splitlines())
     assert (tmp_path / "selection.png").stat().st_size
+
+
+def test_the_tests_named_for_reports_elsewhere_are_there():
+    page = (ROOT / "docs" / "reported_elsewhere.md").read_text()
+    rows = [
+        line.split(" | ") for line in page.splitlines() if re.search(r"\| \S+/\S+#\d+ \|", line)
+    ]
+    assert len(rows) >= 30 and {row[4] for row in rows} == {"right", "mended", "n/a"}
+    for row in rows:
+        for file, name in re.findall(r"`(\S+)::(\w+)`", row[5]):
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (file, name)
+        assert "::" in row[5] or row[4] == "n/a"
