@@ -1,6 +1,7 @@
 """CSV lists of labelled images: path, label and, if wanted, test set and group."""
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Final
 from data_pipelines import storage
 from data_pipelines.errors import UserError
 from data_pipelines.storage import valid_text
+from data_pipelines.terminal import printable
 
 _NEEDED: Final = ("path", "label")
 _COLUMNS: Final = (*_NEEDED, "test_set", "group")
 _LABELS: Final = {"0": 0, "1": 1}
+_MOST_SHOWN: Final = 80  # characters of a first line, which may be of any file
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,16 @@ def read_list(path: Path) -> list[ListedImage]:
 
 def _images(path: Path, text: str) -> Iterator[tuple[int, ListedImage]]:
     """Yields the images of a list's text, each with the number of its line."""
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         missing = [name for name in _NEEDED if name not in header]
         if missing:
+            found = printable(", ".join(header))[:_MOST_SHOWN] or "an empty file"
             raise UserError(
                 f"{path}: a list of labelled images has the columns path,label (0 photo, 1 "
                 f"generated) and, if wanted, test_set,group in its first line; {missing[0]} is "
-                f"missing in {', '.join(header) or 'an empty file'}"
+                f"missing in {found}"
             )
         for row in reader:
             if any(map(str.strip, row)):

@@ -56,10 +56,17 @@ def test_given_groups_are_kept_beside_bursts(tmp_path, make_photo):
     assert len(set(groups.values())) == 3
 
 
-def test_names_that_are_no_valid_text(tmp_path):
-    path = listed(tmp_path, b"path,label\n\xff.jpg,0\nb.png,1\n")
+def test_names_that_are_no_valid_text_or_hold_odd_characters(tmp_path):
+    path = listed(tmp_path, b"path,label\n\xff.jpg,0\nb\xe2\x80\xa8\x1c.png,1\n")
     (found,) = find_test_sets(path)
     assert found.real == (tmp_path / "\udcff.jpg",)
+    assert found.generated == (tmp_path / "b\u2028\x1c.png",)
+
+
+def test_an_image_is_no_list(tmp_path, make_photo):
+    with pytest.raises(UserError, match="path is missing in") as error:
+        find_test_sets(make_photo("a.jpg"))
+    assert len(str(error.value)) < 400 + len(str(tmp_path)) and str(error.value).isprintable()
 
 
 @pytest.mark.parametrize(
