@@ -319,6 +319,8 @@ _APART: Final = {
         ),
         ("mscoco/*2017", "drct-2m/*/*2017"),
     ),
+    # All photographs stand against each generator. No signs: a folder may have been forgotten, too.
+    "community_forensics": Layout(apart(("*/real", "{*}/fake"))),
     "synthbuster": Layout(
         apart(
             (_RAISE, f"{{{_SYNTHBUSTER}}}"),

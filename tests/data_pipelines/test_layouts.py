@@ -173,6 +173,18 @@ def test_a_folder_that_is_only_named_like_a_part_is_none(tmp_path):
     assert sets(tmp_path) == {"raise": of("raise"), "dalle2": of("dalle2")}
 
 
+def test_community_forensics_as_files_of_one_s_own(tmp_path):
+    tree(tmp_path, "ImageNet/real/i.jpg", "LAION/real/l.png", "flux/fake/f.png", "sd15/fake/s.png")
+    tree(tmp_path, *pair("both", "real", "fake"))
+    with pytest.raises(UserError, match=r"one class only.* community_forensics"):
+        find_test_sets(tmp_path)
+    assert sets(tmp_path, "community_forensics") == {
+        "both": of("both"),
+        "flux": (["i", "l"], ["f"]),
+        "sd15": (["i", "l"], ["s"]),
+    }
+
+
 def test_community_forensics_is_parquet(tmp_path):
     tree(tmp_path, "data/CompEval-00000-of-00100.parquet")
     with pytest.raises(UserError, match=r"write the images that Parquet files hold out"):
