@@ -34,6 +34,7 @@ from data_pipelines.columns import Columns
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json
 from data_pipelines.images import WINDOW
+from data_pipelines.storage import describe
 from data_pipelines.tags import TAGS, Value
 from data_pipelines.targets import Target, encode_values, targets_from_json
 
@@ -283,7 +284,11 @@ class _Source:
     """
 
     def __init__(self, paths: Sequence[os.PathLike[str]]) -> None:
-        self._files = ArrayRecordDataSource([os.fspath(path) for path in paths])
+        self._directory = Path(paths[0]).parent
+        try:
+            self._files = ArrayRecordDataSource([os.fspath(path) for path in paths])
+        except RuntimeError as error:
+            raise self._damaged(error) from error
 
     def __len__(self) -> int:
         return len(self._files)
@@ -291,7 +296,18 @@ class _Source:
     def __getitem__(self, index: int) -> Record:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        return parse_record(self._files[index])
+        try:
+            data = self._files[index]
+        except RuntimeError as error:
+            raise self._damaged(error) from error
+        return parse_record(data)
+
+    def _damaged(self, error: RuntimeError) -> UserError:
+        """The readers name no file, and speak of their format only."""
+        return UserError(
+            f"{self._directory}: a file of the records is damaged or was copied in part "
+            f"({describe(error)}); copy the directory anew or run `exif-jax prepare` again"
+        )
 
 
 def parse_record(data: bytes) -> Record:
