@@ -73,17 +73,22 @@ def objective_losses(
 
     def mean_part(objective: Objective, scores: Array, values: Array) -> Array:
         # What an objective does not read of the whole batch is never gathered: XLA drops it.
-        gathered = (lax.all_gather(x, AXIS, tiled=True) for x in (scores, values))
-        rows, batch = Rows(scores, values, groups_B), Rows(*gathered, whole_groups)
+        whole_scores, whole_values = (lax.all_gather(x, AXIS, tiled=True) for x in (scores, values))
+        rows = Rows(scores, values, groups_B)
+        batch = Rows(whole_scores, whole_values, whole_groups)
         part, _ = masked_mean_part(*objective.loss(rows, batch, first))
         return part
 
-    parts = {}
+    parts: Metrics = {}
     for alike in _alike(objectives):
-        scores = jnp.stack([outputs[objectives[i].name] for i in alike])
-        values = jnp.stack([labels[i] for i in alike])
-        means = jax.vmap(partial(mean_part, objectives[alike[0]]))(scores, values)
-        parts |= {objectives[i].name: mean for i, mean in zip(alike, means, strict=True)}
+        names = [objectives[i].name for i in alike]
+        scores, values = [outputs[name] for name in names], [labels[i] for i in alike]
+        of_one = partial(mean_part, objectives[alike[0]])
+        if len(alike) == 1:
+            parts[names[0]] = of_one(scores[0], values[0])
+        else:
+            means = jax.vmap(of_one)(jnp.stack(scores), jnp.stack(values))
+            parts |= dict(zip(names, means, strict=True))
     return parts
 
 
