@@ -6,22 +6,19 @@ r"""Evaluates detectors on labelled test sets, plain and perturbed: tables, scor
 Every top folder of LABELLED with folders of photographs and of generated images (0_real and 1_fake,
 at any depth) is a test set. The workdir gets results.json, results.csv, scores.csv, skipped.jsonl
 and plots/. A killed evaluation goes on with the images that are not yet scored; a finished one says
-so. If detectors or images have changed since, all is done anew.
+so. If detectors or images (their names and sizes) have changed since, all is done anew.
 
 example: exif-jax eval --config=evaluation --config.detectors=runs/one_class,runs/binary \
              --config.data.images=labelled_test --workdir=runs/evaluation
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from data_pipelines.storage import valid_text
 from exif_jax.cli.entry import run_with_config
-
-if TYPE_CHECKING:
-    from data_pipelines.labelled import TestSet
 
 
 def main(words: Sequence[str]) -> int:
@@ -39,6 +36,7 @@ def evaluate(config: object, workdir: Path) -> None:
     import jax
 
     from data_pipelines.errors import UserError
+    from data_pipelines.fingerprints import fingerprint_of_files
     from data_pipelines.labelled import find_test_sets
     from data_pipelines.perturbations import parse_perturbations
     from data_pipelines.terminal import say
@@ -68,11 +66,22 @@ def evaluate(config: object, workdir: Path) -> None:
         )
     test_sets = find_test_sets(Path(config.data.images))
     perturbations = parse_perturbations(config.perturbations)
-    open_run(workdir, config, "evaluation")
+    images = fingerprint_of_files(
+        Path(config.data.images),
+        {
+            f"{what} of {test_set.name}": paths
+            for test_set in test_sets
+            for what, paths in (
+                ("photographs", test_set.real),
+                ("generated images", test_set.generated),
+            )
+        },
+    )
+    open_run(workdir, config, "evaluation", lambda: {"data.images": images}, begins_anew=True)
     where = f"results.json, results.csv, scores.csv and plots/ are in {workdir}"
     identity = {
         "detectors": {d.name: _digest_of_files(d.extractor.source) for d in loaded},
-        "images": _digest_of_images(test_sets),
+        "images": hashlib.sha256(json.dumps(images.to_json()).encode()).hexdigest(),
     }
     journal = Journal(workdir / "scored.jsonl", identity)
     if journal.finished and (workdir / "results.json").is_file():
@@ -94,16 +103,4 @@ def _digest_of_files(directory: Path) -> str:
     for path in sorted(directory.iterdir()):
         head = f"{valid_text(path.name)} {path.stat().st_size}\n"
         digest.update(head.encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _digest_of_images(test_sets: Iterable["TestSet"]) -> str:
-    """Of names, sizes and times: the images themselves are not read."""
-    digest = hashlib.sha256()
-    for test_set in test_sets:
-        for path in (*test_set.real, *test_set.generated):
-            facts = path.stat()
-            digest.update(
-                f"{test_set.name} {path!r} {facts.st_size} {facts.st_mtime_ns}\n".encode()
-            )
     return digest.hexdigest()

@@ -1,12 +1,18 @@
 """Pretext stage: what missing tags do to the loss and to the validation."""
 
+import dataclasses
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from exif_jax.config import PretextConfig
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, write_json
+from exif_jax.config import PretextConfig, RecordsConfig
 from exif_jax.objectives import build_objectives
+from exif_jax.stages import pretext
 from exif_jax.stages.pretext import objective_losses
 from exif_jax.training.mapping import SHARDED, data_mesh, over_devices, shard
 from tests.exif_jax.tag_outputs import TARGETS, outputs_and_labels
@@ -35,3 +41,19 @@ def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
         assert not np.asarray(gradients[name]).any()
     assert np.asarray(parts["ISO"]).sum() > 0 and np.asarray(gradients["ISO"]).any()
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((gradients, parts)))
+
+
+def test_a_run_continues_with_its_own_records_only(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretext, "_build", lambda *_: None)
+    monkeypatch.setattr(pretext, "fit", lambda *_: None)
+    config = PretextConfig(batch_size=8, data=RecordsConfig(photos=str(records)))
+    pretext.run(config, tmp_path / "run")
+    copy = shutil.copytree(records, tmp_path / "copy")
+    moved = dataclasses.replace(config, data=RecordsConfig(photos=str(copy)))
+    pretext.run(moved, tmp_path / "run")
+    targets = read_json(copy / "targets.json")
+    make = next(target for target in targets if target["name"] == "Make")
+    make["classes"] = ["Nikon", *make["classes"][1:]]
+    write_json(copy / "targets.json", targets)
+    with pytest.raises(UserError, match=r"class 0 of Make was \w+, is Nikon now\): choose another"):
+        pretext.run(moved, tmp_path / "run")
