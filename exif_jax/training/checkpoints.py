@@ -1,4 +1,4 @@
-"""Training checkpoints: state and data position together, by Orbax."""
+"""Training checkpoints by Orbax: the state alone, as batches depend on its step only."""
 
 import contextlib
 import dataclasses
@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
-from grain import checkpoint as grain_checkpoint
 
 from data_pipelines.disk import naming
+from data_pipelines.errors import UserError
+from data_pipelines.storage import describe
 
 
 class Checkpoints:
@@ -37,27 +38,29 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
-    def save(self, step: int, state: Any, data: Any) -> None:
-        """Saves a state (a dataclass of pytrees) and a Grain iterator; a field of None is left out.
+    def save(self, step: int, state: Any) -> None:
+        """Saves a state (a dataclass of pytrees); a field of None is left out.
 
         Returns when the arrays are copied from the devices.
         """
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_present(state)),
-            data=grain_checkpoint.CheckpointSave(data),
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardSave(_present(state)))
         with self._naming():
             self._manager.save(step, args=args)
 
-    def restore(self, step: int, state: Any, data: Any) -> Any:
-        """The saved state, placed like `state`; the iterator is set to its saved position."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(_present(state)),
-                data=grain_checkpoint.CheckpointRestore(data),
-            ),
-        )
+    def restore(self, step: int, state: Any) -> Any:
+        """The saved state, placed like `state`, on whatever devices it was saved.
+
+        Raises:
+            UserError: it is of another model.
+        """
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(_present(state)))
+        try:
+            restored = self._manager.restore(step, args=args)
+        except ValueError as error:
+            raise UserError(
+                f"{self._directory / str(step)}: this checkpoint is of another model, or damaged "
+                f"({describe(error)}); give the configuration and data of its run"
+            ) from error
         return dataclasses.replace(state, **restored["state"])
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from data_pipelines.files import (
     write_json_lines,
 )
 from data_pipelines.fingerprints import Fingerprint, differences
+from data_pipelines.skipped import SkippedFiles, gather_skipped
 from data_pipelines.storage import check_path
 from data_pipelines.terminal import LogFormatter
 from exif_jax.config import flat, to_json
@@ -143,6 +144,19 @@ def _kept_data(path: Path) -> dict[str, Fingerprint]:
             f"{path}: damaged ({error}); delete it if the data are still those that the run began "
             "with, then it is written again"
         ) from error
+
+
+def open_skipped(workdir: Path) -> SkippedFiles:
+    """The list of skipped files of this process; an earlier part may have had any number of them.
+
+    All processes of a run call this.
+    """
+    process = jax.process_index()
+    if process == 0:
+        gather_skipped(workdir)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("lists of skipped files")
+    return SkippedFiles(workdir, process)
 
 
 def _log_to_file(path: Path) -> None:

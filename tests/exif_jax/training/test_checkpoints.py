@@ -4,10 +4,11 @@ import errno
 import logging
 from dataclasses import dataclass
 
-import grain
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipelines.errors import UserError
 from exif_jax.training.checkpoints import Checkpoints
 from tests.full_disks import grow, small_disk
 
@@ -25,10 +26,6 @@ def quiet():
     logging.getLogger("absl").setLevel(logging.WARNING)
 
 
-def data():
-    return iter(grain.MapDataset.range(10).to_iter_dataset())
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("numbers", [60_000, 200_000])
 def test_a_full_disk(tmp_path, numbers):
@@ -36,19 +33,27 @@ def test_a_full_disk(tmp_path, numbers):
     small, large = State(rng.normal(size=1000)), State(rng.normal(size=numbers))
     with small_disk(tmp_path / "disk", 480) as disk:
         checkpoints = Checkpoints(disk / "checkpoints")
-        checkpoints.save(1, small, data())
+        checkpoints.save(1, small)
         checkpoints.close()
         checkpoints = Checkpoints(disk / "checkpoints")
         with pytest.raises(OSError, match="No space left") as raised:
-            checkpoints.save(2, large, data())
+            checkpoints.save(2, large)
             checkpoints.close()
         assert raised.value.errno == errno.ENOSPC
         assert raised.value.filename == str(disk / "checkpoints")
         grow(disk)
         checkpoints = Checkpoints(disk / "checkpoints")
         assert checkpoints.latest() == 1
-        restored = checkpoints.restore(1, small, data())
+        restored = checkpoints.restore(1, small)
         np.testing.assert_array_equal(restored.array, small.array)
-        checkpoints.save(2, large, data())
+        checkpoints.save(2, large)
         checkpoints.close()
         assert Checkpoints(disk / "checkpoints").latest() == 2
+
+
+def test_a_checkpoint_of_another_model_is_one_line(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, State(jnp.zeros((3, 4))))
+    with pytest.raises(UserError, match=r"/1: this checkpoint is of another model.*; give the"):
+        checkpoints.restore(1, State(jnp.zeros((3, 5))))
+    checkpoints.close()

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from data_pipelines.errors import UserError
+from data_pipelines.pipeline import Batches
 from data_pipelines.skipped import skipped_row
 from exif_jax.config import PretextConfig
 from exif_jax.training.checkpoints import Checkpoints
@@ -45,7 +46,7 @@ def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
         frozen={},
         step=map_train_step(toy_loss, optimizer, MESH),
         mesh=MESH,
-        data=grain.MapDataset.range(1000).map(load).to_iter_dataset().batch(2),
+        data=Batches(grain.MapDataset.range(1000).map(load), 2, threads=1),
         evaluators=[lambda params: {"loss": losses.pop(0)}],
         export=lambda params, step, numbers: exported.append((step, float(params["x"]))),
         keep_best=keep_best,
@@ -69,7 +70,7 @@ def test_nan_stops_with_step_and_files_and_leaves_the_checkpoint(tmp_path):
     assert (report["step"], report["files"]) == (5, ["8.jpg", "9.jpg"])
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.latest() == 3
-    state = checkpoints.restore(3, replicate(toy_stage([], []).state, MESH), iter(stage.data))
+    state = checkpoints.restore(3, replicate(toy_stage([], []).state, MESH))
     checkpoints.close()
     assert np.isfinite(state.params["x"])
     assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
