@@ -39,6 +39,8 @@ class Stage:
         for batch in itertools.islice(stage.data, 100):
             state, metrics = stage.step(state, frozen, stage.put(batch), key)
 
+    With a state of step 100, `stage.data.after(100)` goes on.
+
     Attributes:
         state: before the first step, on the host or one device.
         frozen: parameters that the step reads and never changes.
