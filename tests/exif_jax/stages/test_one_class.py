@@ -358,7 +358,7 @@ def test_other_photos_after_an_interruption_are_refused_and_a_moved_folder_is_no
     moved = folder.rename(tmp_path / "moved")
     added = shutil.copy(moved / "small_grey.png", moved / "a_first.png")
     config = small(shutil.copytree(tiny_extractor, tmp_path / "extractor"), moved)
-    message = r"10 photographs then, 11 now: 1 is new, e\.g\. a_first\.png\)"
+    message = r"11 photographs then, 12 now: 1 is new, e\.g\. a_first\.png\)"
     with pytest.raises(UserError, match=rf"data\.photos = .*moved has other data: {message}"):
         one_class.run(config, tmp_path / "run")
     added.unlink()
