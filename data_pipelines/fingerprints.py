@@ -109,7 +109,8 @@ def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
         for name, value in now.values.items()
         if then.values.get(name, value) != value
     ]
-    if then.values.get(_KIND) == now.values.get(_KIND):
+    kind = now.values.get(_KIND)
+    if then.values.get(_KIND, kind) == kind:  # nothing is alike in data of another kind
         found += [*_of_classes(then.classes, now.classes), *_of_files(then.files, now.files)]
     found += [
         f"other {name}"

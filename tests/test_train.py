@@ -184,7 +184,7 @@ def test_both_processes_hear_why_one_refuses(records, tmp_path):
     errors = [[x for x in output.splitlines() if x.startswith("error: ")] for output in outputs]
     assert errors[0] == errors[1] and len(errors[0]) == 1
     assert "holds another run" in errors[0][0] and "seed: 3 there, 0 now" in errors[0][0]
-    assert "has other data: Make had 1 classes" in errors[0][0] and "was Nikon" in errors[0][0]
+    assert "has other data: " in errors[0][0] and "class 0 of Make was Nikon" in errors[0][0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "data.json"]
     assert (tmp_path / "config.json").read_text() == text
 
@@ -193,7 +193,7 @@ def test_a_run_goes_on_with_any_number_of_processes_and_devices(records, tmp_pat
     """Two processes of two devices, then one device, then eight: as eight from the beginning."""
     # Plain SGD: Adam moves a parameter by the learning rate whatever the size of its gradient, so
     # rounding alone moves those without any (the biases of ranked heads).
-    arguments = [*PRETEXT, "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.01"]
+    arguments = [*PRETEXT, "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e-3"]
     arguments += ["--config.objectives.tags=ISO,Make", "--config.eval_every=2"]
     arguments += [f"--config.data.photos={records}"]
     one, parts = tmp_path / "one", tmp_path / "parts"
@@ -215,7 +215,8 @@ def test_a_run_goes_on_with_any_number_of_processes_and_devices(records, tmp_pat
         a, b = json.loads(a), json.loads(b)
         assert a.keys() == b.keys()
         for name in a.keys() - {"split"}:
-            tolerance = 1e-6 if name == "loss" else 1e-4
+            # The norm of a gradient is the first to feel another order of summing.
+            tolerance = {"loss": 1e-6, "gradient_norm": 1e-3}.get(name, 1e-5)
             np.testing.assert_allclose(a[name], b[name], rtol=tolerance, err_msg=name)
     first, second = arrays(one / "extractor"), arrays(parts / "extractor")
     for name in first:
