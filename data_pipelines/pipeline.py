@@ -1,8 +1,9 @@
-"""Grain pipeline: shuffled, sharded, decoded, batched, prefetched; resumable at any batch.
+"""Grain pipeline: shuffled, sharded, decoded, batched, prefetched; it begins at any batch.
 
 The batches of a run are a fixed sequence that depends on the data, the seed and the global batch
 size alone. Each process reads its own contiguous part of every global batch, so any number of
-processes sees the same global batches. Hosts only decode; crops and normalisation are the device's.
+processes sees the same global batches, and a run continues with the batch of its next step on any
+other number. Hosts only decode; crops and normalisation are the device's.
 """
 
 import sys
@@ -29,23 +30,52 @@ DrawDescription = Callable[[int, np.random.Generator], tuple[np.ndarray, ImageEr
 could not be read."""
 
 
-def _batches(
-    examples: grain.MapDataset, batch_size: int, threads: int, process: int, processes: int
-) -> grain.IterDataset:
-    if batch_size % processes:
-        raise ValueError(f"batch of {batch_size} does not divide over {processes} processes")
-    rows = batch_size // processes
+class Batches:
+    """Endless batches of one process, from the first one by `iter`, or from any other."""
 
-    def local_example(index: int) -> Example:
-        """An example of this process' part of a global batch."""
-        step, row = divmod(index, rows)
-        example: Example = examples[step * batch_size + process * rows + row]
-        return example
+    def __init__(
+        self,
+        examples: grain.MapDataset,
+        batch_size: int,
+        threads: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        """Batches of examples.
 
-    local = grain.MapDataset.range(sys.maxsize // batch_size * rows).map(local_example)
-    # Enough decoded examples for the next two batches wait in memory.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * rows, threads))
-    return local.to_iter_dataset(options).batch(rows)
+        Args:
+            examples: what is at any position; as many as are asked for, so usually endless.
+            batch_size: examples over all processes, which divide it.
+            threads: that load examples.
+            process: index of this process.
+            processes: their number.
+        """
+        if batch_size % processes:
+            raise ValueError(f"batch of {batch_size} does not divide over {processes} processes")
+        self._examples, self._batch_size, self._threads = examples, batch_size, threads
+        self._rows, self._first = batch_size // processes, process * (batch_size // processes)
+
+    def __iter__(self) -> Iterator[Example]:
+        return self.after(0)
+
+    def after(self, step: int) -> Iterator[Example]:
+        """The batches after those of so many steps; costs as much at any step."""
+        rows = self._rows
+
+        def local_example(index: int) -> Example:
+            """An example of this process' part of a global batch."""
+            batch, row = divmod(index, rows)
+            example: Example = self._examples[batch * self._batch_size + self._first + row]
+            return example
+
+        end = sys.maxsize // self._batch_size * rows
+        local = grain.MapDataset.range(step * rows, end).map(local_example)
+        # Enough decoded examples for the next two batches wait in memory.
+        options = grain.ReadOptions(
+            num_threads=self._threads, prefetch_buffer_size=max(2 * rows, self._threads)
+        )
+        batches: Iterator[Example] = iter(local.to_iter_dataset(options).batch(rows))
+        return batches
 
 
 def record_batches(
@@ -58,7 +88,7 @@ def record_batches(
     processes: int = 1,
     labels: np.ndarray | None = None,
     describe: DrawDescription | None = None,
-) -> grain.IterDataset:
+) -> Batches:
     """Endless batches of prepared photos, reshuffled every epoch.
 
     Args:
@@ -74,7 +104,7 @@ def record_batches(
         describe: draws what takes the place of the pixels; all records are readable.
 
     Returns:
-        Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], targets float32 [b, T],
+        Batches, dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], targets float32 [b, T],
         group int32 [b], path [b] of str. With `describe`: description float32 [b, S] instead of
         image and size.
     """
@@ -105,7 +135,7 @@ def record_batches(
     columns = records.columns(split)
     indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     examples = indices.map(load) if describe is None else indices.random_map(load_described)
-    return _batches(examples, batch_size, threads, process, processes)
+    return Batches(examples, batch_size, threads, process, processes)
 
 
 def padded(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +202,7 @@ def labelled_batches(
     process: int = 0,
     processes: int = 1,
     describe: DrawDescription | None = None,
-) -> grain.IterDataset:
+) -> Batches:
     """Endless batches, half photographs and half generated images, each class reshuffled.
 
     Each image gives a random window of at most 256x256, augmented, at the upper left of its array.
@@ -182,7 +212,7 @@ def labelled_batches(
     description float32 [b, S] instead of image and size, and no further augmentation.
 
     Returns:
-        Data set of dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], label int32 [b]
+        Batches, dicts: image uint8 [b, 256, 256, 3], size int32 [b, 2], label int32 [b]
         (1 = generated), valid float32 [b], path, reason and error [b] of str.
     """
 
@@ -201,4 +231,4 @@ def labelled_batches(
         for label in (0, 1)
     ]
     examples = grain.MapDataset.mix(by_class, weights=[0.5, 0.5])
-    return _batches(examples, batch_size, threads, process, processes)
+    return Batches(examples, batch_size, threads, process, processes)

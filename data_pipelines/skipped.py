@@ -40,21 +40,38 @@ def write_skipped(path: Path, rows: Sequence[SkippedRow]) -> None:
         _log_counts(Counter(row["reason"] for row in rows), path)
 
 
+def gather_skipped(folder: Path) -> None:
+    """Brings the lists of all processes of an earlier part of a run into that of the first."""
+    others = sorted(folder.glob("skipped.*.jsonl"))
+    if others:
+        first: dict[str, SkippedRow] = {}
+        for path in (folder / SKIPPED_FILE, *others):
+            for row in read_json_lines(path):
+                first.setdefault(row["path"], row)
+        write_json_lines(folder / SKIPPED_FILE, first.values())
+        for path in others:
+            path.unlink()
+
+
 class SkippedFiles:
     """The list of a run that comes upon unreadable files again and again: each is in it once.
 
     What an earlier part of the run listed is kept, except a last line that a crash tore. Rows of
     the previous release, whose reason is what is now the message, are brought into today's form.
+    Every process but the first has a list of its own, `skipped.PROCESS.jsonl`, of what is not in
+    that of the first when it begins.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path, process: int = 0) -> None:
+        """Opens the list of a process, when there are no lists of an earlier part but the first."""
+        listed = folder / SKIPPED_FILE
         rows = [
             row if "message" in row else skipped_row(row["path"], "unreadable", row["reason"])
-            for row in read_json_lines(path)
+            for row in read_json_lines(listed)
         ]
-        if path.exists():
-            write_json_lines(path, rows)
-        self._path = path
+        if listed.exists() and not process:
+            write_json_lines(listed, rows)
+        self._path = folder / f"skipped.{process}.jsonl" if process else listed
         self._seen = {row["path"] for row in rows}
         self._counts = Counter(row["reason"] for row in rows)
 

@@ -7,22 +7,20 @@ LABELLED: every top folder with folders of photographs and of generated images (
 at any depth) is a test set. Benchmarks that lie otherwise are recognised, and a CSV list with the
 columns path,label does as well: docs/labelled.md. The workdir gets results.json, results.csv,
 scores.csv, skipped.jsonl and plots/. A killed evaluation goes on with the images that are not yet
-scored; a finished one says so. If detectors or images have changed since, all is done anew.
+scored; a finished one says so. If detectors or images (their names and sizes) have changed since,
+all is done anew.
 
 example: exif-jax eval --config=evaluation --config.detectors=runs/one_class,runs/binary \
              --config.data.images=labelled_test --workdir=runs/evaluation
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from data_pipelines.storage import valid_text
 from exif_jax.cli.entry import run_with_config
-
-if TYPE_CHECKING:
-    from data_pipelines.labelled import TestSet
 
 
 def main(words: Sequence[str]) -> int:
@@ -40,6 +38,7 @@ def evaluate(config: object, workdir: Path) -> None:
     import jax
 
     from data_pipelines.errors import UserError
+    from data_pipelines.fingerprints import fingerprint_of_files
     from data_pipelines.labelled import find_test_sets
     from data_pipelines.perturbations import parse_perturbations
     from data_pipelines.terminal import say
@@ -69,11 +68,22 @@ def evaluate(config: object, workdir: Path) -> None:
         )
     test_sets = find_test_sets(Path(config.data.images), config.data.layout)
     perturbations = parse_perturbations(config.perturbations)
-    open_run(workdir, config, "evaluation")
+    images = fingerprint_of_files(
+        Path(config.data.images),
+        {
+            f"{what} of {test_set.name}": paths
+            for test_set in test_sets
+            for what, paths in (
+                ("photographs", test_set.real),
+                ("generated images", test_set.generated),
+            )
+        },
+    )
+    open_run(workdir, config, "evaluation", lambda: {"data.images": images}, begins_anew=True)
     where = f"results.json, results.csv, scores.csv and plots/ are in {workdir}"
     identity = {
         "detectors": {d.name: _digest_of_files(d.extractor.source) for d in loaded},
-        "images": _digest_of_images(test_sets),
+        "images": hashlib.sha256(json.dumps(images.to_json()).encode()).hexdigest(),
     }
     journal = Journal(workdir / "scored.jsonl", identity)
     if journal.finished and (workdir / "results.json").is_file():
@@ -95,18 +105,4 @@ def _digest_of_files(directory: Path) -> str:
     for path in sorted(directory.iterdir()):
         head = f"{valid_text(path.name)} {path.stat().st_size}\n"
         digest.update(head.encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _digest_of_images(test_sets: Iterable["TestSet"]) -> str:
-    """Of names, sizes and times: the images themselves are not read."""
-    digest = hashlib.sha256()
-    for test_set in test_sets:
-        for path in (*test_set.real, *test_set.generated):
-            try:
-                facts = path.stat()
-                state = f"{facts.st_size} {facts.st_mtime_ns}"
-            except (OSError, ValueError):
-                state = "unreadable"  # a link to nothing; why, is told where it is read
-            digest.update(f"{test_set.name} {path!r} {state}\n".encode())
     return digest.hexdigest()

@@ -7,10 +7,10 @@ r"""Runs one stage of the method, as a configuration says; started again, it con
       --config.data.images=LABELLED --workdir=RUN3
 
 RECORDS comes from `exif-jax prepare`. LABELLED has folders of photographs and of generated images:
-0_real and 1_fake, at any depth. The workdir gets checkpoints/, config.json, metrics.jsonl,
-TensorBoard events, curves.png, log.txt, and extractor/ or detector/. A run that was killed goes on
-from its last checkpoint; a finished one says so. On a pod, start the same command in every process
-with --distributed.
+0_real and 1_fake, at any depth. The workdir gets checkpoints/, config.json, data.json (which data
+it was), metrics.jsonl, TensorBoard events, curves.png, log.txt, and extractor/ or detector/. A run
+that was killed goes on from its last checkpoint, with the same data, which may have moved; a
+finished one says so. On a pod, start the same command in every process with --distributed.
 
 example: exif-jax train --config=pretext --config.data.photos=records --config.steps=2000 \
              --config.optimizer.learning_rate=3e-4 --workdir=runs/pretext

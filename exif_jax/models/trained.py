@@ -1,6 +1,7 @@
 """Trained extractors on disk and in use: build, save, load, call."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 from jax import Array
 
 from data_pipelines.errors import UserError
+from data_pipelines.fingerprints import Fingerprint
 from data_pipelines.images import PATCH
 from data_pipelines.perturbations import NO_PERTURBATION, parse_perturbation
 from data_pipelines.targets import Target, targets_from_json, targets_to_json
-from exif_jax.config import EncoderConfig, encoder_from_json, to_json
+from exif_jax.config import EncoderConfig, encoder_from_json, flat, to_json
 from exif_jax.models.extractor import Extractor, Params, apply, extractor_shapes
 from exif_jax.models.patches import normalise
 from exif_jax.models.storage import Tree, flatten, load_model, save_model
@@ -83,6 +85,17 @@ class LoadedExtractor:
         if patches.dtype != np.uint8:
             raise ValueError(f"patches must be uint8 (0..255), not {patches.dtype}")
         return _apply(self.module, self.params, patches)
+
+    def digest(self) -> bytes:
+        """SHA-256 of its parameters and of how images are prepared."""
+        digest = hashlib.sha256(b"".join(x.tobytes() for x in flatten(self.params).values()))
+        if self.prepare != NO_PERTURBATION.name:
+            digest.update(self.prepare.encode())
+        return digest.digest()
+
+    def fingerprint(self) -> Fingerprint:
+        """What a run that reads this extractor computes with."""
+        return Fingerprint(flat(to_json(self.model)), digests={"parameters": self.digest().hex()})
 
 
 @jax.jit(static_argnums=0)

@@ -11,6 +11,7 @@ import optax
 from jax import Array
 
 from data_pipelines.errors import UserError
+from data_pipelines.fingerprints import fingerprint_of_files
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
 from data_pipelines.photo_sources import ImageSource
 from data_pipelines.pipeline import labelled_batches
@@ -45,6 +46,8 @@ from exif_jax.training.step import (
     map_train_step,
     masked_mean_part,
 )
+
+_CLASSES = ("photographs", "generated images")
 
 
 def make_loss(extractor: Extractor, alpha: float, patches: int) -> LossFn:
@@ -87,7 +90,7 @@ def _split(
     """Training and validation images: `fraction` of each class, groups undivided."""
     train: list[LabelledImage] = []
     validation: list[LabelledImage] = []
-    for label, name in enumerate(("photographs", "generated images")):
+    for label, name in enumerate(_CLASSES):
         of_class = [image for image in images if image.label == label]
         held = split_groups([image.group for image in of_class], fraction, seed)
         train += [image for image, out in zip(of_class, held, strict=True) if not out]
@@ -238,5 +241,17 @@ def run(config: BinaryConfig, workdir: Path) -> None:
     _check(config)
     teacher, describer = _teacher(config, workdir)
     train, validation = _images(config)
-    open_run(workdir, config, "binary")
+    by_class = {
+        name: [image.path for image in (*train, *validation) if image.label == label]
+        for label, name in enumerate(_CLASSES)
+    }
+    open_run(
+        workdir,
+        config,
+        "binary",
+        lambda: {
+            "data.images": fingerprint_of_files(Path(config.data.images), by_class),
+            "extractor": teacher.fingerprint(),
+        },
+    )
     fit(_build(config, workdir, teacher, describer, train, validation), config, workdir)

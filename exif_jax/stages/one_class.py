@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_bytes
+from data_pipelines.fingerprints import fingerprint_of_photos
 from data_pipelines.photo_sources import open_photos
 from exif_jax import gmm
 from exif_jax.config import (
@@ -161,8 +162,17 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     extractor = load_extractor(config.extractor)
     prepare = preparation(config.data.prepare, extractor.prepare)
     extractor = dataclasses.replace(extractor, prepare=prepare)
-    photos = open_photos(Path(config.data.photos))
-    open_run(workdir, config, "one_class")
+    source = Path(config.data.photos)
+    photos = open_photos(source)
+    open_run(
+        workdir,
+        config,
+        "one_class",
+        lambda: {
+            "data.photos": fingerprint_of_photos(source, (photo.path for photo in photos)),
+            "extractor": extractor.fingerprint(),
+        },
+    )
     if (workdir / "detector").is_dir():
         _log.info("this run is finished: %s is written", workdir / "detector")
         return

@@ -13,14 +13,13 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.files import replacing_file
 from data_pipelines.images import ImageError
-from data_pipelines.perturbations import NO_PERTURBATION, parse_perturbation
+from data_pipelines.perturbations import parse_perturbation
 from data_pipelines.photo_sources import ImageSource
 from data_pipelines.skipped import SKIPPED_FILE, SkippedRow, skipped_row, write_skipped
 from exif_jax.config import OneClassConfig
 from exif_jax.detection.descriptions import Describer
 from exif_jax.detection.features import extract_features, features_of, readable
 from exif_jax.models.extractor import FixedExtractor
-from exif_jax.models.storage import flatten
 from exif_jax.models.trained import LoadedExtractor
 from exif_jax.stages.descriptions import descriptions_folder
 
@@ -82,9 +81,7 @@ def photo_features(
     Raises:
         UserError: no photo can be read.
     """
-    network = hashlib.sha256(b"".join(x.tobytes() for x in flatten(extractor.params).values()))
-    if extractor.prepare != NO_PERTURBATION.name:
-        network.update(extractor.prepare.encode())
+    network, source = extractor.digest(), str(Path(config.data.photos))
     size = config.batch_size * config.checkpoint_every
     folder = workdir / "features"
     folder.mkdir(exist_ok=True)
@@ -97,9 +94,11 @@ def photo_features(
         for start in range(0, len(photos), size):
             part = photos[start : start + size]
             # Named after what it holds: other photos or another network by now mean another file.
-            names = "\n".join(photo.path for photo in part).encode("utf-8", "surrogateescape")
-            digest = hashlib.sha256(network.digest() + names).hexdigest()[:16]
-            path = folder / f"{start:09d}-{digest}.npz"
+            # The previous release named them by whole paths.
+            names = [_part_name(network, part, *root) for root in ([source], [])]
+            path, before = (folder / f"{start:09d}-{name}.npz" for name in names)
+            if before.exists():
+                path = before
             if path.exists():
                 progress.update(len(part))
             else:
@@ -170,6 +169,13 @@ def _decoders(photos: Sequence[ImageSource], progress: tqdm) -> Iterator[Callabl
     for photo in photos:
         progress.update()
         yield photo.read
+
+
+def _part_name(network: bytes, photos: Sequence[ImageSource], root: str = "") -> str:
+    """Of the network and the paths of photos, relative to a folder that they may be moved with."""
+    paths = (photo.path.removeprefix(root) for photo in photos)
+    joined = "\n".join(paths).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(network + joined).hexdigest()[:16]
 
 
 def _save(path: Path, features: np.ndarray, errors: dict[int, ImageError]) -> None:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from data_pipelines.errors import UserError
+from data_pipelines.fingerprints import fingerprint_of_records
 from data_pipelines.photo_sources import record_images
 from data_pipelines.pipeline import record_batches
 from data_pipelines.records import Records, open_records
@@ -240,5 +241,5 @@ def run(config: PretextConfig, workdir: Path) -> None:
     records, objectives = open_data(config)
     make_optimizer(config.optimizer, config.steps)
     describer = _describer(config, objectives, workdir)
-    open_run(workdir, config, "pretext")
+    open_run(workdir, config, "pretext", lambda: {"data.photos": fingerprint_of_records(records)})
     fit(_build(config, workdir, records, objectives, describer), config, workdir)

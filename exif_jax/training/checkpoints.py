@@ -1,4 +1,4 @@
-"""Training checkpoints: state and data position together, by Orbax."""
+"""Training checkpoints by Orbax: the state alone, as batches depend on its step only."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
-from grain import checkpoint as grain_checkpoint
 
 from data_pipelines.disk import naming
 from data_pipelines.errors import UserError
@@ -39,35 +38,31 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
-    def save(self, step: int, state: Any, data: Any) -> None:
-        """Saves a state (a dataclass of pytrees) and a Grain iterator; a field of None is left out.
+    def save(self, step: int, state: Any) -> None:
+        """Saves a state (a dataclass of pytrees); a field of None is left out.
 
         Returns when the arrays are copied from the devices.
         """
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_present(state)),
-            data=grain_checkpoint.CheckpointSave(data),
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardSave(_present(state)))
         with self._naming():
             self._manager.save(step, args=args)
 
-    def restore(self, step: int, state: Any, data: Any) -> Any:
-        """The saved state, placed like `state`; the iterator is set to its saved position.
+    def restore(self, step: int, state: Any) -> Any:
+        """The saved state, placed like `state`, on whatever devices it was saved.
 
         Raises:
-            UserError: parts of it are missing or wrong, as in a run that was copied in part.
+            UserError: it is of another model, or parts of it are missing or wrong, as in a run that
+                was copied in part.
         """
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(_present(state)),
-            data=grain_checkpoint.CheckpointRestore(data),
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(_present(state)))
         try:
             restored = self._manager.restore(step, args=args)
         except (KeyError, ValueError) as error:
             raise UserError(
                 f"{self._directory / str(step)}: this checkpoint cannot be restored "
-                f"({describe(error)}); if the run was copied, copy it anew, or delete this folder "
-                "to continue from the checkpoint before"
+                f"({describe(error)}); it is of another model (give the configuration and data of "
+                "its run), or incomplete (if the run was copied, copy it anew, or delete this "
+                "folder to continue from the checkpoint before)"
             ) from error
         return dataclasses.replace(state, **restored["state"])
 

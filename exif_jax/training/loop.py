@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import grain
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_json
-from data_pipelines.skipped import SKIPPED_FILE, SkippedFiles, SkippedRow, skipped_row
+from data_pipelines.pipeline import Batches
+from data_pipelines.skipped import SkippedRow, skipped_row
 from data_pipelines.storage import valid_text
 from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.mapping import replicate, shard, to_host
-from exif_jax.training.runs import MetricsLog
+from exif_jax.training.runs import MetricsLog, open_skipped
 from exif_jax.training.step import Batch, Params, StepFn, TrainState
 
 _log = logging.getLogger(__name__)
@@ -39,13 +39,15 @@ class Stage:
         for batch in itertools.islice(stage.data, 100):
             state, metrics = stage.step(state, frozen, stage.put(batch), key)
 
+    With a state of step 100, `stage.data.after(100)` goes on.
+
     Attributes:
         state: before the first step, on the host or one device.
         frozen: parameters that the step reads and never changes.
         step: mapped and compiled (state, frozen, batch, key) -> (state, metrics).
         mesh: over whose devices state and batches are laid out.
-        data: endless batches of this process; `path`, and `reason` and `error` of files that could
-            not be read, stay on the host.
+        data: endless batches of this process, from any step on; `path`, and `reason` and `error` of
+            files that could not be read, stay on the host.
         evaluators: each gives numbers of the validation data; one of them gives `loss`.
         export: writes parameters (on the host) for use; gets the last validation's numbers.
         keep_best: export only when the validation loss is lower than ever before in the run;
@@ -58,7 +60,7 @@ class Stage:
     frozen: Params
     step: StepFn
     mesh: jax.sharding.Mesh
-    data: grain.IterDataset
+    data: Batches
     evaluators: Sequence[Evaluator]
     export: Callable[[Params, int, dict[str, float]], None]
     keep_best: bool
@@ -104,7 +106,7 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path) -> TrainState:
     """Trains until the last step, from the newest checkpoint of the workdir if there is one.
 
     An interrupted run, continued, goes through the same states and writes the same metrics as an
-    uninterrupted one.
+    uninterrupted one; on another number of processes or devices, up to rounding.
 
     Args:
         stage: model, data and evaluation.
@@ -120,19 +122,18 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path) -> TrainState:
             nonfinite.json names the step and the files of its batch.
     """
     state, frozen, key = stage.place(jax.random.key(schedule.seed))
-    iterator = iter(stage.data)
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
         start = checkpoints.latest() or 0
         if checkpoints.latest() is not None:
-            state = checkpoints.restore(start, state, iterator)
+            state = checkpoints.restore(start, state)
             if start >= schedule.steps:
                 _log.info("this run is finished: %d steps are done", start)
                 return state
             _log.info("continuing after step %d", start)
         with MetricsLog(workdir, start) as metrics_log:
             run = _Run(stage, schedule, workdir, state, checkpoints, metrics_log)
-            state = run.train(frozen, key, iterator, start)
+            state = run.train(frozen, key, stage.data.after(start), start)
         if jax.process_index() == 0:
             from exif_jax.training.curves import training_curves  # matplotlib, only now
 
@@ -157,10 +158,7 @@ class _Run:
         self._stage, self._schedule, self._workdir = stage, schedule, workdir
         self._state, self._checkpoints, self._metrics_log = state, checkpoints, metrics_log
         self._unchecked: deque[tuple[int, Any, list[str]]] = deque()
-        process = jax.process_index()
-        self._skipped = SkippedFiles(
-            workdir / (f"skipped.{process}.jsonl" if process else SKIPPED_FILE)
-        )
+        self._skipped = open_skipped(workdir)
 
     def train(
         self, frozen: Params, key: jax.Array, iterator: Iterator[dict[str, Any]], start: int
@@ -181,12 +179,12 @@ class _Run:
                 self._unchecked.append((step, metrics, paths))
                 self._check(_UNCHECKED_STEPS)
                 self._progress.update()
-                self._do_what_is_due(step, iterator)
+                self._do_what_is_due(step)
             if schedule.steps == 0:
-                self._do_what_is_due(0, iterator)
+                self._do_what_is_due(0)
         return self._state
 
-    def _do_what_is_due(self, step: int, iterator: Iterator[dict[str, Any]]) -> None:
+    def _do_what_is_due(self, step: int) -> None:
         last = step == self._schedule.steps
         if last or step % self._schedule.eval_every == 0:
             self._check(0)
@@ -198,7 +196,7 @@ class _Run:
                 numbers = self._metrics_log.last("validation")
                 self._stage.export(to_host(self._state.evaluated), step, numbers)
             self._metrics_log.flush()
-            self._checkpoints.save(step, self._state, iterator)
+            self._checkpoints.save(step, self._state)
 
     def _check(self, keep: int) -> None:
         """Looks at the losses of all but the last `keep` steps; logs those that are due."""

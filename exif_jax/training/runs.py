@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +22,47 @@ from data_pipelines.files import (
     write_json,
     write_json_lines,
 )
+from data_pipelines.fingerprints import Fingerprint, differences
+from data_pipelines.skipped import SkippedFiles, gather_skipped
 from data_pipelines.storage import check_path
 from data_pipelines.terminal import LogFormatter
 from exif_jax.config import flat, to_json
 from exif_jax.training.events import Events
 
+_log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
 _FREE = {"steps", "data.threads", "data.descriptions", "memory_gib"}
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
 
 
-def open_run(workdir: Path, config: Any, kind: str) -> None:
-    """Makes the workdir a run of this configuration, or checks that it already is one.
+def open_run(
+    workdir: Path,
+    config: Any,
+    kind: str,
+    data: Callable[[], Mapping[str, Fingerprint]] = dict,
+    *,
+    begins_anew: bool = False,
+) -> None:
+    """Makes the workdir a run of this configuration and data, or checks that it already is one.
 
     Args:
         workdir: created if needed.
         config: of the run; written to config.json.
         kind: name of the stage.
+        data: gives what the run computes with, by the field of the configuration that says where it
+            is; written to data.json. The same data may be at another place. Only the first process
+            asks.
+        begins_anew: whether the run itself leaves what it has computed of other data, which is then
+            logged and not refused.
 
     Raises:
         UserError: the workdir holds another run, or files that are no run; on every process.
     """
-    message = ""
+    message, notes = "", list[str]()
     if jax.process_index() == 0:
         try:
-            _open_run(workdir, {"stage": kind, **to_json(config)}, to_json(type(config)()))
+            wanted, default = {"stage": kind, **to_json(config)}, to_json(type(config)())
+            notes = _open_run(workdir, wanted, default, data(), begins_anew)
         except UserError as error:
             message = str(error)
         except OSError as error:
@@ -53,7 +70,7 @@ def open_run(workdir: Path, config: Any, kind: str) -> None:
     if jax.process_count() > 1:
         # The others hear what went wrong instead of waiting for a process that has gone.
         text = np.zeros(4096, np.uint8)
-        encoded = message.encode()[: text.size]
+        encoded = message.encode(errors="backslashreplace")[: text.size]
         text[: len(encoded)] = list(encoded)
         told = multihost_utils.broadcast_one_to_all(text)
         message = bytes(told).rstrip(b"\0").decode(errors="replace")
@@ -61,12 +78,24 @@ def open_run(workdir: Path, config: Any, kind: str) -> None:
         raise UserError(message)
     if jax.process_index() == 0:
         _log_to_file(workdir / "log.txt")
+        for note in notes:
+            _log.info("%s", note)
 
 
-def _open_run(workdir: Path, wanted: dict[str, Any], default: dict[str, Any]) -> None:
+def _open_run(
+    workdir: Path,
+    wanted: dict[str, Any],
+    default: dict[str, Any],
+    data: Mapping[str, Fingerprint],
+    begins_anew: bool,
+) -> list[str]:
+    """Checks, and writes config.json and data.json; returns what is to be logged."""
     check_path(workdir)
-    path = workdir / "config.json"
+    path, data_path = workdir / "config.json", workdir / "data.json"
+    kept: dict[str, Fingerprint] = {}
+    notes: list[str] = []
     if path.exists():
+        kept = _kept_data(data_path)
         # A field that an older version did not know had what is now its default.
         new, known = flat(wanted), flat(default)
         old = {name: known[name] for name in new.keys() & known.keys()} | flat(read_json(path))
@@ -74,17 +103,60 @@ def _open_run(workdir: Path, wanted: dict[str, Any], default: dict[str, Any]) ->
         differing = [
             f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
             for name in sorted(old | new)
-            if old.get(name) != new.get(name) and name not in free
+            if old.get(name) != new.get(name)
+            and name not in free
+            and not (name in kept and name in data)
         ]
-        if differing:
+        other_data = [
+            f"{name} = {new[name]} has other data: {', '.join(found)}"
+            for name in sorted(kept.keys() & data.keys())
+            if (found := differences(kept[name], data[name]))
+        ]
+        if begins_anew and other_data:
+            notes = [f"{text}; all is done anew" for text in other_data]
+            kept, other_data = {}, []
+        if differing or other_data:
             raise UserError(
-                f"{workdir} holds another run ({'; '.join(differing)}): choose another --workdir, "
-                "or give that run's configuration to continue it"
+                f"{workdir} holds another run ({'; '.join(differing + other_data)}): choose "
+                "another --workdir, or give that run's configuration and data to continue it"
+            )
+        if not notes and data.keys() - kept.keys():
+            notes.append(
+                f"{data_path}: written now; that the data are those that the run began with is not "
+                "known, as it began with an earlier version"
             )
     elif workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(path, wanted)
+    if data.keys() - kept.keys():
+        write_json(data_path, {k: found.to_json() for k, found in {**data, **kept}.items()})
+    return notes
+
+
+def _kept_data(path: Path) -> dict[str, Fingerprint]:
+    if not path.exists():
+        return {}
+    try:
+        return {name: Fingerprint.from_json(found) for name, found in read_json(path).items()}
+    except (AttributeError, UserError) as error:
+        raise UserError(
+            f"{path}: damaged ({error}); delete it if the data are still those that the run began "
+            "with, then it is written again"
+        ) from error
+
+
+def open_skipped(workdir: Path) -> SkippedFiles:
+    """The list of skipped files of this process; an earlier part may have had any number of them.
+
+    All processes of a run call this.
+    """
+    process = jax.process_index()
+    if process == 0:
+        gather_skipped(workdir)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("lists of skipped files")
+    return SkippedFiles(workdir, process)
 
 
 def _log_to_file(path: Path) -> None:

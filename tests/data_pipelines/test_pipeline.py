@@ -1,4 +1,4 @@
-"""Grain pipeline: a fixed sequence of global batches, divided over processes, resumable."""
+"""Grain pipeline: a fixed sequence of global batches, divided over processes, from any step."""
 
 import numpy as np
 import pytest
@@ -94,17 +94,15 @@ def test_threads_do_not_change_the_order(records):
         same(a, b)
 
 
-def test_the_position_is_saved_and_restored(records):
-    dataset = record_batches(records, "train", 3, 0, 2)
-    iterator = iter(dataset)
-    for _ in range(4):
-        next(iterator)
-    state = iterator.get_state()
-    expected = [next(iterator) for _ in range(3)]
-    other = iter(record_batches(records, "train", 3, 0, 2))
-    other.set_state(state)
-    for a in expected:
-        same(a, next(other))
+@pytest.mark.parametrize(("process", "processes"), [(0, 1), (1, 2)])
+def test_batches_begin_at_any_step(records, process, processes):
+    whole = take(record_batches(records, "train", 4, 3, 2), 7)
+    rest = record_batches(records, "train", 4, 3, 2, process, processes).after(4)
+    rows = slice(process * 4 // processes, (process + 1) * 4 // processes)
+    for batch in whole[4:]:
+        same({name: x[rows] for name, x in batch.items()}, next(rest))
+    far = next(record_batches(records, "train", 4, 3, 2).after(10**9))
+    assert len(far["path"]) == 4
 
 
 def test_labelled_batches_are_half_and_half_and_name_broken_files(labelled):
@@ -118,10 +116,10 @@ def test_labelled_batches_are_half_and_half_and_name_broken_files(labelled):
         np.testing.assert_array_equal(batch["valid"] == 0, broken)
         np.testing.assert_array_equal([bool(str(e)) for e in batch["error"]], broken)
     assert any((batch["valid"] == 0).any() for batch in batches)
-    for a, b in zip(
-        batches, take(labelled_batches(labelled, Augmentation(), 4, 0, 1), 6), strict=True
-    ):
+    dataset = labelled_batches(labelled, Augmentation(), 4, 0, 1)
+    for a, b in zip(batches, take(dataset, 6), strict=True):
         same(a, b)
+    same(batches[5], next(dataset.after(5)))  # the same windows and augmentation
 
 
 def test_validation_sees_the_central_window(labelled):

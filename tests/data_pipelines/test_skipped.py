@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.skipped import SkippedFiles, format_counts, skipped_row, write_skipped
+from data_pipelines.skipped import (
+    SkippedFiles,
+    format_counts,
+    gather_skipped,
+    skipped_row,
+    write_skipped,
+)
 
 
 def listed(path: Path) -> list[dict[str, str]]:
@@ -22,29 +28,44 @@ def test_each_file_is_listed_once_also_by_a_continued_run(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     a, b, c = (skipped_row(f"{name}.jpg", "undecodable", "cut short") for name in "abc")
-    SkippedFiles(path).add([])
+    SkippedFiles(path.parent).add([])
     assert not path.exists()
-    files = SkippedFiles(path)
+    files = SkippedFiles(path.parent)
     files.add([a, a])
     files.add([b, a])
-    SkippedFiles(path).add([b, {**c, "reason": "empty_file"}])
+    SkippedFiles(path.parent).add([b, {**c, "reason": "empty_file"}])
     assert listed(path) == [a, b, {**c, "reason": "empty_file"}]
     assert "skipped 3 unreadable images (2 undecodable, 1 empty_file), see" in caplog.text
 
 
 def test_a_torn_line_is_written_again(path: Path) -> None:
     rows = [skipped_row(f"{name}.jpg", "undecodable", "cut short") for name in "ab"]
-    SkippedFiles(path).add(rows)
+    SkippedFiles(path.parent).add(rows)
     path.write_text(path.read_text()[:-9])
-    SkippedFiles(path).add(rows)
+    SkippedFiles(path.parent).add(rows)
     assert listed(path) == rows
 
 
 def test_rows_of_the_previous_release_are_known_and_brought_into_form(path: Path) -> None:
     path.write_text('{"path": "a.jpg", "reason": "cut short"}\n')
     a, b = (skipped_row(f"{name}.jpg", "unreadable", "cut short") for name in "ab")
-    SkippedFiles(path).add([a, b])
+    SkippedFiles(path.parent).add([a, b])
     assert listed(path) == [a, b]
+
+
+def test_a_part_of_the_run_with_fewer_processes_has_one_list(path: Path) -> None:
+    a, b, c, d = (skipped_row(f"{name}.jpg", "undecodable", "cut short") for name in "abcd")
+    lists = [SkippedFiles(path.parent, process) for process in range(3)]
+    for files, rows in zip(lists, ([a], [b, a], [c]), strict=True):
+        files.add(rows)
+    gather_skipped(path.parent)
+    assert listed(path) == [a, b, c]
+    files = SkippedFiles(path.parent, 1)
+    files.add([a, c, d])
+    assert listed(path.with_name("skipped.1.jsonl")) == [d]
+    gather_skipped(path.parent)
+    SkippedFiles(path.parent).add([d])
+    assert listed(path) == [a, b, c, d] and [*path.parent.iterdir()] == [path]
 
 
 def test_a_list_is_written_as_a_whole(path: Path, caplog: pytest.LogCaptureFixture) -> None:

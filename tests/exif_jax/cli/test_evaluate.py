@@ -145,9 +145,14 @@ def test_changed_detectors_and_images_are_evaluated_anew(
     write_detector(detector, tiny_extractor, seed=1)
     evaluate(config(detector, images), tmp_path / "run")
     assert results(tmp_path / "run")["scores.csv"] != before["scores.csv"]
+    images = images.rename(tmp_path / "moved")  # nothing is scored again for that
+    for path in images.rglob("0_real/*"):
+        path.touch()
+    evaluate(config(detector, images), tmp_path / "run")
     sorted(images.rglob("0_real/*"))[2].write_bytes(b"")
     evaluate(config(detector, images), tmp_path / "run")
     assert len((tmp_path / "run" / "skipped.jsonl").read_text().splitlines()) == 2
+    assert "1 is of another size" in (tmp_path / "run" / "log.txt").read_text()
     assert sum(scored) == 2 * (11 + 11 + 10)
 
 

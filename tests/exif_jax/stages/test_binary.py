@@ -90,6 +90,16 @@ def test_half_of_each_class_is_held_out_and_a_burst_is_not_divided(stage, labell
     assert len(generated) == BURST
 
 
+def test_other_images_at_the_same_place_are_refused(stage, tiny_extractor, labelled, tmp_path):
+    images = shutil.copytree(labelled, tmp_path / "images")
+    binary.run(config(tiny_extractor, images, threshold=0.4), stage[1])  # the same, moved
+    for index in range(4, 6):
+        (images / "0_real" / f"{index}.jpg").unlink()
+    message = r"8 photographs then, 6 now: 2 are gone, e\.g\. 0_real/4\.jpg\)"
+    with pytest.raises(UserError, match=message):
+        binary.run(config(tiny_extractor, images, threshold=0.4), stage[1])
+
+
 def test_batches_are_half_generated(stage):
     for batch in islice(iter(stage[0].data), 3):
         assert batch["label"].sum() == 4

@@ -18,6 +18,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.files import write_json
 from data_pipelines.records import open_records
 from exif_jax.config import OneClassConfig, PhotosConfig, to_json
+from exif_jax.models.storage import load_model, save_model
 from exif_jax.stages import one_class, photo_features
 from exif_jax.stages.one_class import em_devices
 from exif_jax.training.runs import MetricsLog
@@ -350,18 +351,29 @@ def test_parts_of_the_previous_release_are_continued(tiny_extractor, folder, tmp
     assert len(why) == 2 and {reason for reason, _ in why} == {"unreadable"}
 
 
-def test_photos_added_after_an_interruption_do_not_shift_the_features(
-    tiny_extractor, folder, tmp_path
+def test_other_photos_after_an_interruption_are_refused_and_a_moved_folder_is_not(
+    tiny_extractor, folder, tmp_path, monkeypatch
 ):
-    config = small(tiny_extractor, folder)
-    interrupted(config, tmp_path / "run")
-    shutil.copy(folder / "small_grey.png", folder / "a_first.png")
+    interrupted(small(tiny_extractor, folder), tmp_path / "run")
+    moved = folder.rename(tmp_path / "moved")
+    added = shutil.copy(moved / "small_grey.png", moved / "a_first.png")
+    config = small(shutil.copytree(tiny_extractor, tmp_path / "extractor"), moved)
+    message = r"11 photographs then, 12 now: 1 is new, e\.g\. a_first\.png\)"
+    with pytest.raises(UserError, match=rf"data\.photos = .*moved has other data: {message}"):
+        one_class.run(config, tmp_path / "run")
+    added.unlink()
+    monkeypatch.setattr(photo_features, "extract_features", None)  # nothing is computed again
     one_class.run(config, tmp_path / "run")
-    one_class.run(config, tmp_path / "whole")
-    results = [tmp_path / name / "detector" / "model.safetensors" for name in ("run", "whole")]
-    actual, expected = map(load_file, results)
-    for name in expected:
-        np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
+    assert (tmp_path / "run" / "detector").is_dir()
+
+
+def test_another_extractor_at_the_same_place_is_refused(config, tiny_extractor, finished, tmp_path):
+    path = shutil.copytree(tiny_extractor, tmp_path / "extractor")
+    arrays, facts = load_model(path, "extractor.json")
+    arrays["extractor"] = jax.tree.map(lambda x: x + 1, arrays["extractor"])
+    save_model(path, "extractor.json", arrays, facts)
+    with pytest.raises(UserError, match=r"extractor = .* has other data: other parameters\)"):
+        one_class.run(dataclasses.replace(config, extractor=str(path)), finished)
 
 
 def test_nothing_readable_is_an_error(tiny_extractor, tmp_path):

@@ -1,12 +1,18 @@
 """Pretext stage: what missing tags do to the loss and to the validation."""
 
+import dataclasses
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from exif_jax.config import PretextConfig
+from data_pipelines.errors import UserError
+from data_pipelines.files import read_json, write_json
+from exif_jax.config import PretextConfig, RecordsConfig
 from exif_jax.objectives import build_objectives
+from exif_jax.stages import pretext
 from exif_jax.stages.pretext import objective_losses
 from exif_jax.training.mapping import SHARDED, data_mesh, over_devices, shard
 from tests.exif_jax.tag_outputs import TARGETS, outputs_and_labels
@@ -58,3 +64,19 @@ def test_ranked_tags_at_once_have_the_losses_of_each_alone(pairing):
     assert sum(np.asarray(part).any() for part in alone.values()) > 4
     for name, part in alone.items():
         np.testing.assert_allclose(at_once[name], part, rtol=1e-6, err_msg=name)
+
+
+def test_a_run_continues_with_its_own_records_only(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretext, "_build", lambda *_: None)
+    monkeypatch.setattr(pretext, "fit", lambda *_: None)
+    config = PretextConfig(batch_size=8, data=RecordsConfig(photos=str(records)))
+    pretext.run(config, tmp_path / "run")
+    copy = shutil.copytree(records, tmp_path / "copy")
+    moved = dataclasses.replace(config, data=RecordsConfig(photos=str(copy)))
+    pretext.run(moved, tmp_path / "run")
+    targets = read_json(copy / "targets.json")
+    make = next(target for target in targets if target["name"] == "Make")
+    make["classes"] = ["Nikon", *make["classes"][1:]]
+    write_json(copy / "targets.json", targets)
+    with pytest.raises(UserError, match=r"class 0 of Make was \w+, is Nikon now\): choose another"):
+        pretext.run(moved, tmp_path / "run")

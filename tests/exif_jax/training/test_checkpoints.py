@@ -1,11 +1,11 @@
-"""Checkpoints on a full disk, or copied in part: an error that names them and what to do."""
+"""Checkpoints on a full disk, copied in part, or of another model: what is wrong, and what to do."""
 
 import errno
 import logging
 import shutil
 from dataclasses import dataclass
 
-import grain
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,17 +27,13 @@ def quiet():
     logging.getLogger("absl").setLevel(logging.WARNING)
 
 
-def data():
-    return iter(grain.MapDataset.range(10).to_iter_dataset())
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Checkpoints of steps 1 and 2."""
     directory = tmp_path_factory.mktemp("saved") / "checkpoints"
     checkpoints = Checkpoints(directory)
     for step in (1, 2):
-        checkpoints.save(step, State(np.full(4, float(step))), data())
+        checkpoints.save(step, State(np.full(4, float(step))))
     checkpoints.close()
     return directory
 
@@ -49,20 +45,20 @@ def test_a_full_disk(tmp_path, numbers):
     small, large = State(rng.normal(size=1000)), State(rng.normal(size=numbers))
     with small_disk(tmp_path / "disk", 480) as disk:
         checkpoints = Checkpoints(disk / "checkpoints")
-        checkpoints.save(1, small, data())
+        checkpoints.save(1, small)
         checkpoints.close()
         checkpoints = Checkpoints(disk / "checkpoints")
         with pytest.raises(OSError, match="No space left") as raised:
-            checkpoints.save(2, large, data())
+            checkpoints.save(2, large)
             checkpoints.close()
         assert raised.value.errno == errno.ENOSPC
         assert raised.value.filename == str(disk / "checkpoints")
         grow(disk)
         checkpoints = Checkpoints(disk / "checkpoints")
         assert checkpoints.latest() == 1
-        restored = checkpoints.restore(1, small, data())
+        restored = checkpoints.restore(1, small)
         np.testing.assert_array_equal(restored.array, small.array)
-        checkpoints.save(2, large, data())
+        checkpoints.save(2, large)
         checkpoints.close()
         assert Checkpoints(disk / "checkpoints").latest() == 2
 
@@ -76,7 +72,6 @@ def _cut(step):
     "lose",
     [
         lambda step: shutil.rmtree(step / "state"),
-        lambda step: shutil.rmtree(step / "data"),
         lambda step: [shutil.rmtree(step), step.mkdir()],
         _cut,
     ],
@@ -85,12 +80,12 @@ def test_a_checkpoint_that_was_copied_in_part(saved, tmp_path, lose):
     shutil.copytree(saved, tmp_path / "run")
     lose(tmp_path / "run" / "2")
     checkpoints = Checkpoints(tmp_path / "run")
-    with pytest.raises(UserError, match=r"run/2: this checkpoint .*; if the run was copied"):
-        checkpoints.restore(2, State(np.zeros(4)), data())
+    with pytest.raises(UserError, match=r"run/2: this checkpoint .*if the run was copied"):
+        checkpoints.restore(2, State(np.zeros(4)))
     checkpoints.close()
     shutil.rmtree(tmp_path / "run" / "2")
     checkpoints = Checkpoints(tmp_path / "run")
-    restored = checkpoints.restore(checkpoints.latest(), State(np.zeros(4)), data())
+    restored = checkpoints.restore(checkpoints.latest(), State(np.zeros(4)))
     np.testing.assert_array_equal(restored.array, np.full(4, 1.0))
     checkpoints.close()
 
@@ -102,6 +97,14 @@ def test_what_lies_among_checkpoints_besides(saved, tmp_path):
         (tmp_path / "run" / name).write_bytes(b"x")
     checkpoints = Checkpoints(tmp_path / "run")
     assert checkpoints.latest() == 2
-    restored = checkpoints.restore(2, State(np.zeros(4)), data())
+    restored = checkpoints.restore(2, State(np.zeros(4)))
     np.testing.assert_array_equal(restored.array, np.full(4, 2.0))
+    checkpoints.close()
+
+
+def test_a_checkpoint_of_another_model_is_one_line(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, State(jnp.zeros((3, 4))))
+    with pytest.raises(UserError, match=r"/1: this checkpoint .* of another model .give the"):
+        checkpoints.restore(1, State(jnp.zeros((3, 5))))
     checkpoints.close()

@@ -13,12 +13,13 @@ import optax
 import pytest
 
 from data_pipelines.errors import UserError
+from data_pipelines.pipeline import Batches
 from data_pipelines.skipped import skipped_row
 from exif_jax.config import PretextConfig
 from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.loop import Stage, fit
-from exif_jax.training.mapping import data_mesh, replicate
-from exif_jax.training.step import initial_state, map_train_step
+from exif_jax.training.mapping import data_mesh, example_keys, replicate
+from exif_jax.training.step import initial_state, map_train_step, masked_mean_part
 
 MESH = data_mesh(jax.devices()[:1])
 
@@ -45,7 +46,7 @@ def toy_stage(losses, exported, *, keep_best=False, poison=None, steps_lr=0.1):
         frozen={},
         step=map_train_step(toy_loss, optimizer, MESH),
         mesh=MESH,
-        data=grain.MapDataset.range(1000).map(load).to_iter_dataset().batch(2),
+        data=Batches(grain.MapDataset.range(1000).map(load), 2, threads=1),
         evaluators=[lambda params: {"loss": losses.pop(0)}],
         export=lambda params, step, numbers: exported.append((step, float(params["x"]))),
         keep_best=keep_best,
@@ -69,7 +70,7 @@ def test_nan_stops_with_step_and_files_and_leaves_the_checkpoint(tmp_path):
     assert (report["step"], report["files"]) == (5, ["8.jpg", "9.jpg"])
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.latest() == 3
-    state = checkpoints.restore(3, replicate(toy_stage([], []).state, MESH), iter(stage.data))
+    state = checkpoints.restore(3, replicate(toy_stage([], []).state, MESH))
     checkpoints.close()
     assert np.isfinite(state.params["x"])
     assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
@@ -103,6 +104,38 @@ def test_a_run_in_two_parts_is_a_run_in_one(tmp_path):
         for name in ("parts", "whole")
     ]
     assert train[0] == train[1]
+
+
+def test_a_run_in_parts_on_different_devices_is_a_run_on_one(tmp_path):
+    def stage(devices):
+        mesh = data_mesh(jax.devices()[:devices])
+
+        def loss(params, frozen, batch, key):
+            noise = jax.vmap(jax.random.normal)(example_keys(key, len(batch["target"])))
+            distance = jnp.square(params["x"] - batch["target"] - noise)
+            return masked_mean_part(distance, jnp.ones(len(distance)))[0], {}
+
+        def load(index):
+            return {"target": np.float32(index % 7), "path": f"{index}.jpg"}
+
+        optimizer = optax.adam(0.1)
+        return dataclasses.replace(
+            toy_stage([1.0] * 9, []),
+            state=initial_state({"x": jnp.zeros(())}, optimizer),
+            step=map_train_step(loss, optimizer, mesh),
+            mesh=mesh,
+            data=Batches(grain.MapDataset.range(1000).map(load), 8, threads=1),
+        )
+
+    whole = fit(stage(1), schedule(9), tmp_path / "whole")
+    for steps, devices in ((3, 4), (5, 1), (9, 8)):
+        parts = fit(stage(devices), schedule(steps), tmp_path / "parts")
+    losses = [
+        [row["loss"] for row in rows(tmp_path / name) if row["split"] == "train"]
+        for name in ("whole", "parts")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+    np.testing.assert_allclose(whole.params["x"], parts.params["x"], rtol=1e-6)
 
 
 def test_lines_after_the_checkpoint_and_torn_lines_are_written_again(tmp_path):

@@ -12,6 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from data_pipelines.errors import UserError
+from data_pipelines.fingerprints import Fingerprint
 from exif_jax.config import OptimizerConfig, PretextConfig, RecordsConfig
 from exif_jax.training.runs import MetricsLog, open_run
 from tests.full_disks import small_disk
@@ -109,6 +110,65 @@ def test_warnings_of_the_data_reach_the_log(tmp_path):
     open_run(tmp_path / "run", CONFIG, "pretext")
     logging.getLogger("data_pipelines.labelled").warning("a folder is left out")
     assert "WARNING a folder is left out" in (tmp_path / "run" / "log.txt").read_text()
+
+
+CANON = Fingerprint(classes={"Make": ["Canon", "other"]}, digests={"columns": "1"})
+NIKON = Fingerprint(classes={"Make": ["Nikon", "other"]}, digests={"columns": "1"})
+
+
+def open_with(workdir, data, config=CONFIG, **options):
+    open_run(workdir, config, "pretext", lambda: {"data.photos": data}, **options)
+
+
+def test_other_data_at_the_same_place_is_refused_with_what_differs(tmp_path):
+    open_with(tmp_path, CANON)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() == {"config.json", "data.json", "log.txt"}
+    with pytest.raises(UserError) as caught:
+        open_with(tmp_path, NIKON, dataclasses.replace(CONFIG, seed=3))
+    assert str(caught.value) == (
+        f"{tmp_path} holds another run (seed: 0 there, 3 now; data.photos = records has other "
+        "data: class 0 of Make was Canon, is Nikon now): choose another --workdir, or give that "
+        "run's configuration and data to continue it"
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    open_with(tmp_path, CANON)
+    assert (tmp_path / "data.json").read_bytes() == before["data.json"]
+
+
+def test_the_same_data_may_be_at_another_place(tmp_path):
+    open_with(tmp_path, CANON)
+    open_with(tmp_path, CANON, with_data(CONFIG, photos="moved"))
+    assert stored(tmp_path)["data"]["photos"] == "moved"
+    with pytest.raises(UserError, match=r"data\.photos = elsewhere has other data"):
+        open_with(tmp_path, NIKON, with_data(CONFIG, photos="elsewhere"))
+
+
+def test_a_run_of_an_earlier_version_takes_the_data_of_today(tmp_path):
+    open_run(tmp_path, CONFIG, "pretext")
+    with pytest.raises(UserError, match=r"data\.photos: 'records' there, 'b' now"):
+        open_with(tmp_path, CANON, with_data(CONFIG, photos="b"))
+    open_with(tmp_path, CANON)
+    assert "data.json: written now" in (tmp_path / "log.txt").read_text()
+    with pytest.raises(UserError, match="Nikon"):
+        open_with(tmp_path, NIKON)
+
+
+def test_a_run_that_begins_anew_says_why(tmp_path):
+    open_with(tmp_path, CANON, begins_anew=True)
+    open_with(tmp_path, NIKON, begins_anew=True)
+    log = (tmp_path / "log.txt").read_text()
+    assert "class 0 of Make was Canon, is Nikon now; all is done anew" in log
+    open_with(tmp_path, NIKON, begins_anew=True)
+    assert (tmp_path / "log.txt").read_text() == log
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"data.photos": 3}'])
+def test_a_damaged_fingerprint_is_named_with_the_remedy(tmp_path, text):
+    open_with(tmp_path, CANON)
+    (tmp_path / "data.json").write_text(text)
+    with pytest.raises(UserError, match=r"data\.json: .*; delete it if the data are still"):
+        open_with(tmp_path, CANON)
 
 
 def lines(workdir):
