@@ -1,4 +1,4 @@
-"""Checkpoints on a full disk, copied in part, or of another model: what is wrong, and what to do."""
+"""Checkpoints on a full disk, copied in part, or of another model: what is wrong, what to do."""
 
 import errno
 import logging
