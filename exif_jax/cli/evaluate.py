@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def main(words: Sequence[str]) -> int:
     """`exif-jax eval` and eval.py; returns the exit status."""
-    return run_with_config(evaluate, __doc__, words)
+    return run_with_config(lambda config, workdir, _: evaluate(config, workdir), __doc__, words)
 
 
 def evaluate(config: object, workdir: Path) -> None:
