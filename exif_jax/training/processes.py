@@ -146,6 +146,7 @@ class LastWords:
     def __init__(self) -> None:
         """From now on."""
         self.leaving: int | None = None  # with what status this process is ending by itself
+        self._lock, self._held = threading.Lock(), b""
         self._terminal = os.dup(2)
         self._read, write = os.pipe()
         os.dup2(write, 2)
@@ -165,9 +166,12 @@ class LastWords:
     def _forward(self) -> None:
         while True:
             select.select([self._read], [], [])
-            # The rest of what JAX says before it aborts, and the abort itself, come meanwhile.
-            time.sleep(_HELD_BACK)
-            self._write(self._rest())
+            time.sleep(_HELD_BACK)  # meanwhile comes what JAX says next
+            with self._lock:
+                self._held += self._rest()
+                if _FATAL not in self._held:  # else it aborts, when it has traced its stack
+                    self._write(self._held)
+                    self._held = b""
 
     def _rest(self) -> bytes:
         parts = []
@@ -185,11 +189,12 @@ class LastWords:
         """In the thread that aborts; when it returns, the process dies of it."""
         if self.leaving is not None:
             os._exit(self.leaving)
-        text = self._rest()
-        if _FATAL in text:
-            self._write(f"error: {_who(text)}\n".encode())
-            os._exit(RESTART)
-        self._write(text)
+        with self._lock:
+            self._held += self._rest()
+            if _FATAL in self._held:
+                self._write(f"error: {_who(self._held)}\n".encode())
+                os._exit(RESTART)
+            self._write(self._held)
 
 
 def _who(text: bytes) -> str:
