@@ -19,7 +19,7 @@ from tests.test_train import PRETEXT, arrays, assert_identical, metrics
 
 SIGNALS = int(os.environ.get("EXIF_JAX_SIGNALS", "0"))
 STEPS = 12
-GRADIENT = [f"--config.steps={STEPS}", "--config.checkpoint_every=100", "--config.eval_every=5"]
+GRADIENT = [f"--config.steps={STEPS}", "--config.checkpoint_every=100", "--config.eval_every=6"]
 GRADIENT += ["--config.log_every=1", "--config.batch_size=8", "--config.data.threads=2"]
 GRADIENT += ["--config.data.patches=2"]
 PREEMPTED = re.compile(
@@ -141,7 +141,7 @@ def test_sigterm_loses_no_step(starter, commands, whole, tmp_path):
     child.wait_until(lambda: (run / "config.json").exists())  # while it starts and compiles
     assert preempt([child], run, "pretext")[1] == 0
     (child,) = starter("pretext", 1, run)
-    child.wait_until(lambda: 3 in lines_of(run))  # between steps, or in the evaluation of step 5
+    child.wait_until(lambda: 3 in lines_of(run))  # between steps, or in the evaluation of step 6
     _, step = preempt([child], run, "pretext")
     assert 3 <= step < STEPS
     finish(starter("pretext", 1, run))
@@ -186,7 +186,6 @@ def test_signals_at_random_moments(stage, processes, share, starter, commands, w
             end = preempt(children, run, stage, victim)
             if end is None:
                 break
-            rows.append((victim, *end))
+            rows.append(end)
+            print(f"| {stage} | {processes} | {victim} | {end[1]} | {end[0]:.1f} |", flush=True)
         assert_as_whole(run, undisturbed, commands[stage][1])
-    for victim, seconds, step in rows:
-        print(f"| {stage} | {processes} | {victim} | {step} | {seconds:.1f} |")
