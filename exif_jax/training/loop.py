@@ -213,6 +213,7 @@ class _Run:
                 if schedule.steps == 0:
                     self._do_what_is_due(0)
             finally:
+                self._watch.finish()
                 self._loader.shutdown(wait=False, cancel_futures=True)
         return self._state
 

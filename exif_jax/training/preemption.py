@@ -159,6 +159,11 @@ class Watch:
         with self._condition:
             self._saved_at = self._progress_at = time.monotonic()
 
+    def finish(self) -> None:
+        """The loop is over: nothing hangs any more."""
+        with self._condition:
+            self._hang_seconds = 0.0
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Within, all that was computed is saved, and it may take as long as it likes.
@@ -256,8 +261,8 @@ class Watch:
             step = common_step([Position.parse(text) for text in positions])
             if asked == Due.STOP.value:
                 self._stop(step)
-            elif self._position.held is None:
-                self._save_after = step
+            elif self._position.held is None and step >= self._position.begun:
+                self._save_after = step  # else all have saved it already, before they evaluated
 
     def _stop(self, step: int) -> None:
         """Stops after a step: here, or where the loop asks next. The lock is held."""
