@@ -14,11 +14,7 @@ from tests.test_train import ROOT, environment
 
 _NURSERY = """
 import json, os, sys
-import jax
-import exif_jax.cli.train, exif_jax.stages.binary, exif_jax.stages.one_class
-import exif_jax.stages.pretext, exif_jax.training.curves
-from data_pipelines.early_signals import quiet_start
-from exif_jax.cli.__main__ import main
+{imports}
 print("ready", flush=True)
 for line in sys.stdin:
     wanted = json.loads(line)
@@ -31,51 +27,75 @@ for line in sys.stdin:
         output = os.open(wanted["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for old in (1, 2):
             os.dup2(output, old)
-        os.environ.update(wanted["variables"])
-        sys.argv = ["train.py", "train", *wanted["arguments"]]
-        quiet_start()
-        sys.exit(main())
+        exec(wanted["code"])
+        sys.exit()
 """
+_TRAIN = """
+import exif_jax.cli.train, exif_jax.stages.binary, exif_jax.stages.one_class
+import exif_jax.stages.pretext, exif_jax.training.curves
+from data_pipelines.early_signals import quiet_start
+from exif_jax.cli.__main__ import main
+"""
+
+
+def free_port():
+    """A port of this machine that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Nursery:
     """The process that is forked."""
 
-    def __init__(self):
+    def __init__(self, imports):
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _NURSERY],
+            [sys.executable, "-c", _NURSERY.format(imports=imports)],
             cwd=ROOT,
             env=environment(PYTHONPATH=str(ROOT)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._children = []
         assert self._process.stdout.readline() == "ready\n"
 
     def _answer(self, question):
         print(json.dumps(question), file=self._process.stdin, flush=True)
         return int(self._process.stdout.readline())
 
-    def start(self, arguments, output, **variables):
-        wanted = {
-            "arguments": [*map(str, arguments)],
-            "output": str(output),
-            "variables": variables,
-        }
-        return Child(self._answer(wanted), output, self._answer)
+    def start(self, code, output):
+        """A fork that runs a program; what it says goes to a file."""
+        pid = self._answer({"code": code, "output": str(output)})
+        self._children.append(Child(pid, output, self._answer))
+        return self._children[-1]
 
-    def start_two(self, arguments, output):
-        """Two processes of one run."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        together = [*arguments, f"--coordinator=127.0.0.1:{port}", "--processes=2"]
-        return [
-            self.start([*together, f"--process={i}"], output.with_suffix(f".{i}")) for i in range(2)
-        ]
+    def kill_all(self):
+        """Ends what is still running."""
+        for child in self._children:
+            child.kill()
 
     def close(self):
+        self.kill_all()
         self._process.communicate()
+
+
+class TrainNursery(Nursery):
+    """The forks are train.py."""
+
+    def __init__(self):
+        super().__init__(_TRAIN)
+
+    def train(self, arguments, output):
+        words = ["train.py", "train", *map(str, arguments)]
+        return self.start(f"sys.argv = {words!r}\nquiet_start()\nsys.exit(main())", output)
+
+    def train_two(self, arguments, output):
+        """Two processes of one run."""
+        together = [*arguments, f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+        return [
+            self.train([*together, f"--process={i}"], output.with_suffix(f".{i}")) for i in range(2)
+        ]
 
 
 class Child:
@@ -104,7 +124,8 @@ class Child:
 
     def lines(self):
         """What it said, without its progress bar and what gloo says."""
-        text = self._output.read_text().replace("\r", "\n").split("\n")
+        text = self._output.read_text() if self._output.exists() else ""
+        text = text.replace("\r", "\n").split("\n")
         return [
             line
             for line in text
@@ -114,7 +135,7 @@ class Child:
     def wait_until(self, ready):
         """Polls until something is so."""
         while not ready():
-            assert self.is_running(), self._output.read_text()
+            assert self.is_running() or ready(), self._output.read_text()
             time.sleep(0.005)
 
     def kill(self):

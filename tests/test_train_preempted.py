@@ -14,7 +14,7 @@ import time
 import pytest
 
 from exif_jax.training.checkpoints import Checkpoints
-from tests.forked_runs import Nursery
+from tests.forked_runs import TrainNursery
 from tests.test_train import PRETEXT, arrays, assert_identical, metrics
 
 SIGNALS = int(os.environ.get("EXIF_JAX_SIGNALS", "0"))
@@ -29,7 +29,7 @@ PREEMPTED = re.compile(
 
 @pytest.fixture(scope="module")
 def nursery():
-    nursery = Nursery()
+    nursery = TrainNursery()
     yield nursery
     nursery.close()
 
@@ -50,23 +50,16 @@ def commands(records, simulated, tiny_extractor):
 
 
 @pytest.fixture(scope="module")
-def starter(nursery, commands, tmp_path_factory):
-    """Starts a stage in one or two processes, which a test need not end itself."""
-    started = []
+def starter(nursery, commands):
+    """Starts a stage in one or two processes."""
 
-    def start(stage, processes, run, *more):
-        arguments = [*commands[stage][0], *more, f"--workdir={run}"]
+    def start(stage, processes, run):
+        arguments = [*commands[stage][0], f"--workdir={run}"]
         output = run.with_name(f"{run.name}.output")
-        if processes == 1:
-            started.append([nursery.start(arguments, output)])
-        else:
-            started.append(nursery.start_two(arguments, output))
-        return started[-1]
+        two = nursery.train_two
+        return [nursery.train(arguments, output)] if processes == 1 else two(arguments, output)
 
-    yield start
-    for children in started:
-        for child in children:
-            child.kill()
+    return start
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,9 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import grain
-import jax
 import numpy as np
 import pytest
 
@@ -20,8 +16,8 @@ from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.loop import fit
 from exif_jax.training.preemption import Position, Watch, common_step
 from tests.exif_jax.training.test_loop import rows, toy_stage
+from tests.forked_runs import Nursery
 
-ROOT = Path(__file__).resolve().parents[3]
 PLAN = PretextConfig(steps=400, log_every=1, eval_every=400, checkpoint_every=1000)
 
 
@@ -127,13 +123,8 @@ def test_the_clock_saves_and_changes_nothing(monkeypatch, tmp_path):
 
 IN_A_PROCESS = """
 import dataclasses, threading
-from data_pipelines import command_line
-from exif_jax.config import PretextConfig
-from exif_jax.training.loop import fit
-from exif_jax.training.preemption import Watch
 from pathlib import Path
 from tests.exif_jax.training.test_loop import toy_stage
-import sys
 
 def forever(*_):
     print("here", flush=True)
@@ -142,37 +133,41 @@ def forever(*_):
 def command():
     watch = Watch()
     watch.start()
-    fit({stage}, PretextConfig(steps=4, log_every=1, eval_every=2, hang_minutes={hang}),
-        Path(sys.argv[1]), watch)
+    plan = PretextConfig(steps=4, log_every=1, eval_every=2, hang_minutes={hang})
+    fit({stage}, plan, Path("{workdir}"), watch)
     return 0
 
 sys.exit(command_line.run(command, is_process=True))
 """
 
 
-def in_a_process(stage, workdir, hang=0.0, signals=0):
+@pytest.fixture(scope="module")
+def nursery():
+    nursery = Nursery(
+        "from data_pipelines import command_line\n"
+        "from exif_jax.config import PretextConfig\n"
+        "from exif_jax.training.loop import fit\n"
+        "from exif_jax.training.preemption import Watch\n"
+    )
+    yield nursery
+    nursery.close()
+
+
+def end_of(nursery, stage, workdir, hang=0.0, signals=0):
     """Status of a fit that is told to end, so often, when it says so; and what it said."""
-    with subprocess.Popen(
-        [sys.executable, "-c", IN_A_PROCESS.format(stage=stage, hang=hang), str(workdir)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "here\n", process.communicate()[1]
-        for _ in range(signals):
-            process.send_signal(signal.SIGTERM)
-        error = process.communicate(timeout=120)[1]
-    return process.returncode, error
+    program = IN_A_PROCESS.format(stage=stage, hang=hang, workdir=workdir)
+    child = nursery.start(program, workdir.with_suffix(".output"))
+    child.wait_until(lambda: "here" in child.lines())
+    for _ in range(signals):
+        child.send_signal(signal.SIGTERM)
+    return child.wait(), child.lines()
 
 
-def test_sigterm_ends_an_evaluation_at_once_and_it_is_done_again(tmp_path):
+def test_sigterm_ends_an_evaluation_at_once_and_it_is_done_again(nursery, tmp_path):
     stage = "dataclasses.replace(toy_stage([], []), evaluators=[forever])"
-    status, error = in_a_process(stage, tmp_path / "parts", signals=1)
-    assert status == 143
+    status, said = end_of(nursery, stage, tmp_path / "parts", signals=1)
     line = "preempted (SIGTERM) after step 2, which is saved; the same command continues"
-    assert error.splitlines()[-1] == line and "Traceback" not in error
+    assert status == 143 and said[-1] == line and not [x for x in said if "Traceback" in x]
     assert rows(tmp_path / "parts")[-1]["split"] == "train"
     plan = PretextConfig(steps=4, log_every=1, eval_every=2)
     for name in ("parts", "whole"):
@@ -197,17 +192,9 @@ def test_an_interrupted_last_evaluation_is_not_forgotten(watch, tmp_path):
     assert len(exported) == 1
 
 
-def test_a_step_that_hangs_shows_all_stacks_and_ends(tmp_path):
+def test_a_step_that_hangs_shows_all_stacks_and_ends(nursery, tmp_path):
     stage = "dataclasses.replace(toy_stage([], []), step=forever)"
-    status, error = in_a_process(stage, tmp_path, hang=0.01)
+    status, said = end_of(nursery, stage, tmp_path / "run", hang=0.01)
     assert status == 75
-    assert "in forever" in error and "in fit" in error
-    last = error.splitlines()[-1]
-    assert last.startswith(
-        "error: step 1 or its batch hangs for 0.01 minutes (config.hang_minutes)"
-    )
-
-
-def test_without_a_watch_jax_is_not_asked():
-    assert jax.process_count() == 1
-    Watch().close()  # was never started
+    assert any("in forever" in line for line in said) and any("in fit" in line for line in said)
+    assert said[-1].startswith("error: step 1 or its batch hangs for 0.01 minutes (config.hang_")

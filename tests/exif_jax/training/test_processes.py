@@ -1,25 +1,24 @@
 """Two small processes that meet: what they agree on, and how each hears that the other died."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-START = """
-import os, sys, threading, time
+from tests.forked_runs import Nursery, free_port
+
+IMPORTS = """
+import threading, time
 import jax
 jax.config.update("jax_platforms", "cpu")
+from data_pipelines.errors import UserError
 from exif_jax.training import preemption, processes
 processes.HEARTBEAT_SECONDS = 5
-me = int(sys.argv[2])
+"""
+START = """
+me = {index}
 watch = preemption.Watch()
 watch.start()
-peers = processes.join(f"127.0.0.1:{sys.argv[1]}", 2, me)
+peers = processes.join("127.0.0.1:{port}", 2, me)
 watch.meet(peers)
 
 def begin(**more):
@@ -31,48 +30,40 @@ def report(*words):
 """
 
 
-@pytest.fixture
-def two():
-    """Starts two processes of a program, in one run."""
-    started = []
+@pytest.fixture(scope="module")
+def nursery():
+    nursery = Nursery(IMPORTS)
+    yield nursery
+    nursery.close()
 
-    def start(program):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        for index in range(2):
-            process = subprocess.Popen(
-                [sys.executable, "-c", START + program, str(port), str(index)],
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            started.append(process)
-        return started
+
+@pytest.fixture
+def two(nursery, tmp_path):
+    """Starts two processes of a program, in one run; with a word to wait for."""
+
+    def start(program, word="here"):
+        port = free_port()
+        processes = [
+            nursery.start(START.format(index=i, port=port) + program, tmp_path / str(i))
+            for i in range(2)
+        ]
+        for process in processes:
+            process.wait_until(lambda process=process: word in "".join(process.lines()))
+        return processes
 
     yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def end_of(process):
-    output, error = process.communicate(timeout=120)
-    return process.returncode, output.splitlines()[-1:], error.splitlines()
+    nursery.kill_all()
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_who_survives_says_so_in_one_line(two, victim):
     processes = two("report('here'); threading.Event().wait()")
-    for process in processes:
-        assert process.stdout.readline() == "here\n"
     processes[victim].send_signal(signal.SIGKILL)
-    status, _, error = end_of(processes[1 - victim])
-    assert status == 75 and error == [
+    survivor = processes[1 - victim]
+    assert survivor.wait() == 75 and survivor.lines() == [
+        "here",
         f"error: process {victim} of this run died or cannot be reached; start all again: the same "
-        "command continues from the last checkpoint"
+        "command continues from the last checkpoint",
     ]
 
 
@@ -80,7 +71,6 @@ STEPS = """
 begin(checkpoint_minutes={minutes})
 watch.next_step()
 watch.release()
-report("here")
 saved = []
 while (due := watch.next_step()) is not preemption.Due.STOP:
     if due is preemption.Due.SAVE:
@@ -98,16 +88,11 @@ os._exit(143)
 
 
 def test_all_save_and_stop_after_the_same_step(two):
-    processes = two(STEPS.format(minutes=0.01))
-    saved = []
-    for process in processes:
-        assert process.stdout.readline() == "here\n"
-        saved.append(process.stdout.readline())
-    assert saved[0] == saved[1] and saved[0].startswith("saved ")
+    processes = two(STEPS.format(minutes=0.01), "saved")
     processes[1].send_signal(signal.SIGTERM)
-    (status, last, _), other = end_of(processes[0]), end_of(processes[1])
-    assert (status, last) == other[:2] and status == 143
-    assert last[0].startswith("preempted (SIGTERM) after step ")
+    assert [process.wait() for process in processes] == [143, 143]
+    said = [process.lines() for process in processes]
+    assert said[0] == said[1] and said[0][-1].startswith("preempted (SIGTERM) after step ")
 
 
 def test_a_notice_that_jax_got_is_heard(two):
@@ -117,27 +102,30 @@ if me == 0:
     now = datetime.now(timezone.utc).isoformat()
     peers._client.key_value_set("RECEIVED_PREEMPTION_NOTICE", now)
 """
-    ends = [end_of(process) for process in two(told + STEPS.format(minutes=0))]
-    assert ends[0][:2] == ends[1][:2] and ends[0][0] == 143
+    processes = two(told + STEPS.format(minutes=0), "preempted")
+    assert [process.wait() for process in processes] == [143, 143]
+    assert processes[0].lines() == processes[1].lines()
 
 
 def test_where_all_is_saved_all_end_at_once(two):
-    processes = two("begin(); report('here'); watch.next_step(); threading.Event().wait()")
-    for process in processes:
-        assert process.stdout.readline() == "here\n"
+    processes = two("begin(); watch.next_step(); report('here'); threading.Event().wait()")
     processes[0].send_signal(signal.SIGTERM)
+    line = "preempted (SIGTERM); the same command continues"
     for process in processes:
-        status, _, error = end_of(process)
-        assert status == 143 and error == ["preempted (SIGTERM); the same command continues"]
+        assert process.wait() == 143 and process.lines() == ["here", line]
 
 
 def test_an_error_of_one_ends_the_other(two):
-    ours = (
-        "from data_pipelines.command_line import Exit\nfrom data_pipelines.errors import UserError"
-    )
-    processes = two(
-        f"{ours}\nif me:\n end = peers.exit_of(UserError('no'))\n report(end.line)\n"
-        " end.then()\n os._exit(end.status)\nthreading.Event().wait()"
-    )
-    assert end_of(processes[1])[:2] == (2, ["error: no"])
-    assert end_of(processes[0])[0] == 75
+    program = """
+report("here")
+if me:
+    end = peers.exit_of(UserError("no"))
+    report(end.line)
+    end.then()
+    os._exit(end.status)
+threading.Event().wait()
+"""
+    processes = two(program)
+    assert [process.wait() for process in processes] == [75, 2]
+    assert processes[1].lines() == ["here", "error: no"]
+    assert len(processes[0].lines()) == 2
