@@ -2,8 +2,12 @@
 
 import sys
 
-from exif_jax.cli.__main__ import main
+from data_pipelines.early_signals import quiet_start
 
 if __name__ == "__main__":
+    quiet_start()
+
+    from exif_jax.cli.__main__ import main
+
     sys.argv.insert(1, "eval")
     sys.exit(main())

@@ -10,11 +10,41 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from data_pipelines.disk import disk_error, in_words
+from data_pipelines.early_signals import INTERRUPTED
+from data_pipelines.early_signals import end as ended_early
 from data_pipelines.errors import UserError
 from data_pipelines.terminal import any_encoding, say
 
 MISTAKE: Final = 2
-INTERRUPTED: Final = 130
+
+
+class Exit(Exception):
+    """Ends a command with a line and a status of its own, and at once.
+
+    Attributes:
+        status: of the process.
+        line: what standard error gets.
+        then: called between the line and the end of the process.
+    """
+
+    def __init__(self, status: int, line: str, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__(line)
+        self.status, self.line, self.then = status, line, then
+
+
+def expected(error: BaseException) -> Exit | None:
+    """How a command ends that this error stopped; None: by its trace, as it is a bug."""
+    match error:
+        case Exit():
+            return error
+        case UserError():
+            return Exit(MISTAKE, f"error: {error}")
+        case KeyboardInterrupt():
+            return Exit(INTERRUPTED, " ".join(map(str, error.args)) or "interrupted")
+        case Exception():
+            found = disk_error(error)
+            return None if found is None else Exit(MISTAKE, f"error: {in_words(found)}")
+    return None
 
 
 def run(command: Callable[[], int], *, is_process: bool) -> int:
@@ -27,28 +57,25 @@ def run(command: Callable[[], int], *, is_process: bool) -> int:
             add their stack traces, and all files are whole at any moment.
 
     Returns:
-        The exit status: 2 for a user's mistake and a disk that fails, 130 for an interruption, 0
-        where nobody reads the output any more.
+        The exit status: 2 for a user's mistake and a disk that fails, 130 for an interruption, that
+        of an `Exit`, 0 where nobody reads the output any more.
     """
     with any_encoding(), _interruptions(is_process), _no_traces_of_libraries():
         try:
             status = command()
             sys.stdout.flush()  # Python would do so at its end, too late for one clear line
             return status
-        except UserError as error:
-            say(f"error: {error}", file=sys.stderr)
-            return MISTAKE
-        except KeyboardInterrupt as stop:
-            say(*(map(str, stop.args) if stop.args else ["interrupted"]), file=sys.stderr)
-            status = INTERRUPTED
         except BrokenPipeError:
             status = 0
-        except Exception as error:
-            found = disk_error(error)
-            if found is None:
+        except (Exception, KeyboardInterrupt) as error:
+            end = expected(error)
+            if end is None:
                 raise
-            say(f"error: {in_words(found)}", file=sys.stderr)
-            status = MISTAKE
+            say(end.line, file=sys.stderr)
+            end.then()
+            status = end.status
+            if isinstance(error, UserError):
+                return status
         if is_process:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
@@ -63,7 +90,8 @@ def _interruptions(is_process: bool) -> Iterator[None]:
     So does one while the process comes to its end.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    ours = (signal.default_int_handler, ended_early)
+    if not is_main or signal.getsignal(signal.SIGINT) not in ours:
         yield
         return
     signal.signal(signal.SIGINT, _interrupt)

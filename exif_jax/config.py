@@ -124,7 +124,9 @@ class PretextConfig:
     steps: int = 1000  # of training
     batch_size: int = 64  # images, global
     seed: int = 0
-    checkpoint_every: int = 500  # steps
+    checkpoint_every: int = 500  # steps; one more comes before every evaluation
+    checkpoint_minutes: float = 0.0  # at most between two checkpoints; 0: only steps count
+    hang_minutes: float = 30.0  # that a step may take, compilation too, before the run ends; 0: any
     eval_every: int = 500
     log_every: int = 20
     ranking: str = "all_pairs"  # of the batch; or neighbour: each photo with the next
@@ -201,7 +203,9 @@ class BinaryConfig:
     steps: int = 1000
     batch_size: int = 64
     seed: int = 0
-    checkpoint_every: int = 200
+    checkpoint_every: int = 200  # see `PretextConfig`
+    checkpoint_minutes: float = 0.0
+    hang_minutes: float = 30.0
     eval_every: int = 200
     log_every: int = 20
     alpha: float = 0.05  # weight of the distance to the teacher's intermediate features

@@ -8,6 +8,7 @@ from functools import partial
 from typing import NoReturn
 
 from data_pipelines import command_line
+from data_pipelines.early_signals import kills_at_once
 from data_pipelines.terminal import printable
 from exif_jax.cli.paths import expand_home
 
@@ -86,6 +87,7 @@ def _run(words: list[str]) -> int:
             implementation = importlib.import_module(module)
             if hasattr(implementation, "main"):
                 return int(implementation.main(words[1:]))
+            kills_at_once()  # as nothing asks for more
             implementation.add_arguments(command)
             command.set_defaults(
                 run=implementation.run, passes=getattr(implementation, "PASSES_OPTIONS", False)

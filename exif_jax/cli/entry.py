@@ -1,12 +1,14 @@
 """What `train` and `eval` share: flags, typed configuration, one clear error for a mistake."""
 
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +34,12 @@ flags:
 
 
 def run_with_config(
-    main: Callable[[Any, Path], None], usage: str | None, words: Sequence[str]
+    main: Callable[[Any, Path, Any], None], usage: str | None, words: Sequence[str]
 ) -> int:
-    """Parses --config, its overrides and --workdir, and calls `main(config, workdir)`.
+    """Parses --config, its overrides and --workdir, and calls `main(config, workdir, watch)`.
 
     Args:
-        main: gets the typed configuration and the workdir.
+        main: gets the typed configuration, the workdir, and what hears of SIGTERM.
         usage: text above the flags in --help.
         words: of the command line.
 
@@ -65,11 +67,8 @@ def run_with_config(
     missing = [f"--{n}" for n, x in (("config", config), ("workdir", given.workdir)) if x is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} must be given")
-    _start(given)
-    try:
-        main(config, Path(given.workdir))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted; the same command continues") from None
+    with _watching(given) as watch:
+        main(config, Path(given.workdir), watch)
     return 0
 
 
@@ -155,14 +154,34 @@ def config_file(text: str) -> str:
     )
 
 
-def _start(given: flags.FlagValues) -> None:
-    import jax
+@contextlib.contextmanager
+def _watching(given: flags.FlagValues) -> Iterator[Any]:
+    """Joins the other processes, if there are any; gives a `Watch`.
 
+    Of several processes, one that fails ends at once: the others hear of it and end, too.
+    """
+    from exif_jax.training.preemption import Watch  # imports JAX
+    from exif_jax.training.processes import join
     from exif_jax.training.runs import log_to_terminal
 
-    if given.distributed or given.coordinator:
-        jax.distributed.initialize(given.coordinator, given.processes, given.process)
-    log_to_terminal()
+    watch, peers = Watch(), None
+    if threading.current_thread() is threading.main_thread():
+        watch.start()
+    try:
+        if given.distributed or given.coordinator:
+            peers = join(given.coordinator, given.processes, given.process)
+            watch.meet(peers)
+        log_to_terminal()
+        yield watch
+    except KeyboardInterrupt:
+        stop = KeyboardInterrupt("interrupted; the same command continues")
+        raise (stop if peers is None else peers.exit_of(stop)) from None
+    except Exception as error:
+        if peers is None:
+            raise
+        raise peers.exit_of(error) from error
+    finally:
+        watch.close()
 
 
 def _explain(error: Exception) -> str:

@@ -25,7 +25,7 @@ from exif_jax.cli.entry import run_with_config
 
 def main(words: Sequence[str]) -> int:
     """`exif-jax eval` and eval.py; returns the exit status."""
-    return run_with_config(evaluate, __doc__, words)
+    return run_with_config(lambda config, workdir, _: evaluate(config, workdir), __doc__, words)
 
 
 def evaluate(config: object, workdir: Path) -> None:

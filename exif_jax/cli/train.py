@@ -10,7 +10,11 @@ RECORDS comes from `exif-jax prepare`. LABELLED has folders of photographs and o
 0_real and 1_fake, at any depth. The workdir gets checkpoints/, config.json, data.json (which data
 it was), metrics.jsonl, TensorBoard events, curves.png, log.txt, and extractor/ or detector/. A run
 that was killed goes on from its last checkpoint, with the same data, which may have moved; a
-finished one says so. On a pod, start the same command in every process with --distributed.
+finished one says so. On a pod, start the same command in every process with --distributed. SIGTERM
+in any process ends all, after they have saved; a second one ends at once.
+
+exit status: 0 done, 2 something to mend, 130 Ctrl-C. After 143 (preempted) and 75 (another process
+died, or a step hung) start the same command again, in every process: it continues.
 
 example: exif-jax train --config=pretext --config.data.photos=records --config.steps=2000 \
              --config.optimizer.learning_rate=3e-4 --workdir=runs/pretext
@@ -18,8 +22,12 @@ example: exif-jax train --config=pretext --config.data.photos=records --config.s
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exif_jax.cli.entry import run_with_config
+
+if TYPE_CHECKING:
+    from exif_jax.training.preemption import Watch
 
 
 def main(words: Sequence[str]) -> int:
@@ -27,7 +35,7 @@ def main(words: Sequence[str]) -> int:
     return run_with_config(train, __doc__, words)
 
 
-def train(config: object, workdir: Path) -> None:
+def train(config: object, workdir: Path, watch: "Watch | None" = None) -> None:
     """Runs the stage that the configuration's type stands for.
 
     Raises:
@@ -41,7 +49,7 @@ def train(config: object, workdir: Path) -> None:
         case PretextConfig():
             from exif_jax.stages import pretext
 
-            pretext.run(config, workdir)
+            pretext.run(config, workdir, watch)
         case OneClassConfig():
             from exif_jax.stages import one_class
 
@@ -49,7 +57,7 @@ def train(config: object, workdir: Path) -> None:
         case BinaryConfig():
             from exif_jax.stages import binary
 
-            binary.run(config, workdir)
+            binary.run(config, workdir, watch)
         case _:
             raise UserError(
                 f"--config gives a {type(config).__name__}, which `train` cannot run; evaluations "

@@ -36,6 +36,7 @@ from exif_jax.stages.descriptions import (
 from exif_jax.training.loop import Evaluator, Stage, fit
 from exif_jax.training.mapping import check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
+from exif_jax.training.preemption import Watch
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
@@ -129,6 +130,7 @@ def _check(config: BinaryConfig) -> None:
     check_set("data.images", config.data.images)
     check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
+    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
     check_not_negative(config, "steps", "alpha", "optimizer.clip_norm", "optimizer.warmup_steps")
     check_divides(config.batch_size, data_mesh(), "config.batch_size")
     make_optimizer(config.optimizer, config.steps)
@@ -232,7 +234,7 @@ def _build(
     )
 
 
-def run(config: BinaryConfig, workdir: Path) -> None:
+def run(config: BinaryConfig, workdir: Path, watch: Watch | None = None) -> None:
     """Trains a binary detector, or continues to; workdir/detector is the best by validation loss.
 
     Raises:
@@ -254,4 +256,4 @@ def run(config: BinaryConfig, workdir: Path) -> None:
             "extractor": teacher.fingerprint(),
         },
     )
-    fit(_build(config, workdir, teacher, describer, train, validation), config, workdir)
+    fit(_build(config, workdir, teacher, describer, train, validation), config, workdir, watch)

@@ -39,6 +39,7 @@ from exif_jax.stages.descriptions import (
 from exif_jax.training.loop import Stage, fit
 from exif_jax.training.mapping import AXIS, check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
+from exif_jax.training.preemption import Watch
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
@@ -144,6 +145,7 @@ def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
     check_set("data.photos", config.data.photos)
     check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
+    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
     check_not_negative(config, "steps", "optimizer.clip_norm", "optimizer.warmup_steps")
     check_divides(config.batch_size, data_mesh(), "config.batch_size")
     records = open_records(Path(config.data.photos))
@@ -232,7 +234,7 @@ def _build(
     )
 
 
-def run(config: PretextConfig, workdir: Path) -> None:
+def run(config: PretextConfig, workdir: Path, watch: Watch | None = None) -> None:
     """Trains the extractor, or continues to, and exports it to workdir/extractor.
 
     Raises:
@@ -242,4 +244,4 @@ def run(config: PretextConfig, workdir: Path) -> None:
     make_optimizer(config.optimizer, config.steps)
     describer = _describer(config, objectives, workdir)
     open_run(workdir, config, "pretext", lambda: {"data.photos": fingerprint_of_records(records)})
-    fit(_build(config, workdir, records, objectives, describer), config, workdir)
+    fit(_build(config, workdir, records, objectives, describer), config, workdir, watch)

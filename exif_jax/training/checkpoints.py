@@ -66,10 +66,15 @@ class Checkpoints:
             ) from error
         return dataclasses.replace(state, **restored["state"])
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Waits until everything is on disk."""
         with self._naming():
             self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self.wait()
+        with self._naming():
             self._manager.close()
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import write_json
+from data_pipelines.files import read_json_lines, write_json
 from data_pipelines.pipeline import Batches
 from data_pipelines.skipped import SkippedRow, skipped_row
 from data_pipelines.storage import valid_text
 from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.mapping import replicate, shard, to_host
+from exif_jax.training.preemption import Due, Watch
 from exif_jax.training.runs import MetricsLog, open_skipped
 from exif_jax.training.step import Batch, Params, StepFn, TrainState
 
@@ -51,7 +53,7 @@ class Stage:
         evaluators: each gives numbers of the validation data; one of them gives `loss`.
         export: writes parameters (on the host) for use; gets the last validation's numbers.
         keep_best: export only when the validation loss is lower than ever before in the run;
-            otherwise export whenever a checkpoint is written.
+            otherwise export every `checkpoint_every` steps.
         unread: by path, rows of the files that evaluators could not read, which these put there;
             the loop adds them to the list of skipped files.
     """
@@ -100,19 +102,23 @@ class Schedule(Protocol):
     log_every: int
     eval_every: int
     checkpoint_every: int
+    checkpoint_minutes: float
+    hang_minutes: float
 
 
-def fit(stage: Stage, schedule: Schedule, workdir: Path) -> TrainState:
+def fit(stage: Stage, schedule: Schedule, workdir: Path, watch: Watch | None = None) -> TrainState:
     """Trains until the last step, from the newest checkpoint of the workdir if there is one.
 
     An interrupted run, continued, goes through the same states and writes the same metrics as an
-    uninterrupted one; on another number of processes or devices, up to rounding.
+    uninterrupted one; on another number of processes or devices, up to rounding. Before it
+    evaluates, it saves: an evaluation that was interrupted is done again, and nothing else.
 
     Args:
         stage: model, data and evaluation.
         schedule: the configuration of the run.
         workdir: of the run; gets checkpoints/, metrics.jsonl, TensorBoard events, and skipped.jsonl
             if images could not be read.
+        watch: hears of SIGTERM and of the other processes; by default nobody does.
 
     Returns:
         The state after the last step, on the devices.
@@ -120,20 +126,24 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path) -> TrainState:
     Raises:
         UserError: the loss became infinite or NaN; the last checkpoint is intact, and
             nonfinite.json names the step and the files of its batch.
+        Exit: the run was told to stop, and what was computed is saved.
     """
+    watch = watch or Watch()
     state, frozen, key = stage.place(jax.random.key(schedule.seed))
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
         start = checkpoints.latest() or 0
         if checkpoints.latest() is not None:
             state = checkpoints.restore(start, state)
-            if start >= schedule.steps:
+        whole = _last_validation(workdir) >= start or not _is_evaluated(start, schedule)
+        if checkpoints.latest() is not None:
+            if start >= schedule.steps and whole:
                 _log.info("this run is finished: %d steps are done", start)
                 return state
             _log.info("continuing after step %d", start)
         with MetricsLog(workdir, start) as metrics_log:
-            run = _Run(stage, schedule, workdir, state, checkpoints, metrics_log)
-            state = run.train(frozen, key, stage.data.after(start), start)
+            run = _Run(stage, schedule, workdir, state, checkpoints, metrics_log, watch)
+            state = run.train(frozen, key, stage.data.after(start), start, whole)
         if jax.process_index() == 0:
             from exif_jax.training.curves import training_curves  # matplotlib, only now
 
@@ -154,16 +164,25 @@ class _Run:
         state: TrainState,
         checkpoints: Checkpoints,
         metrics_log: MetricsLog,
+        watch: Watch,
     ) -> None:
+        self._watch, self._saved_step = watch, checkpoints.latest()
         self._stage, self._schedule, self._workdir = stage, schedule, workdir
         self._state, self._checkpoints, self._metrics_log = state, checkpoints, metrics_log
         self._unchecked: deque[tuple[int, Any, list[str]]] = deque()
         self._skipped = open_skipped(workdir)
 
     def train(
-        self, frozen: Params, key: jax.Array, iterator: Iterator[dict[str, Any]], start: int
+        self,
+        frozen: Params,
+        key: jax.Array,
+        iterator: Iterator[dict[str, Any]],
+        start: int,
+        whole: bool,
     ) -> TrainState:
-        stage, schedule = self._stage, self._schedule
+        """Trains from a step, whose evaluation may be missing, to the last."""
+        schedule = self._schedule
+        self._loader = ThreadPoolExecutor(1, "batches")
         with tqdm(
             total=schedule.steps,
             initial=start,
@@ -171,32 +190,69 @@ class _Run:
             disable=jax.process_index() != 0,
             dynamic_ncols=True,
         ) as self._progress:
-            for step in range(start + 1, schedule.steps + 1):
-                batch = next(iterator)
-                paths = [str(path) for path in batch["path"]]
-                self._skipped.add(_unreadable(batch))
-                self._state, metrics = stage.step(self._state, frozen, stage.put(batch), key)
-                self._unchecked.append((step, metrics, paths))
-                self._check(_UNCHECKED_STEPS)
-                self._progress.update()
-                self._do_what_is_due(step)
-            if schedule.steps == 0:
-                self._do_what_is_due(0)
+            self._watch.begin(
+                start,
+                self._before_end,
+                alone=jax.process_count() == 1,
+                checkpoint_minutes=schedule.checkpoint_minutes,
+                hang_minutes=schedule.hang_minutes,
+            )
+            try:
+                if start and not whole:
+                    self._evaluate(start)
+                for step in range(start + 1, schedule.steps + 1):
+                    self._step(step, frozen, key, iterator)
+                    if step == start + 1:
+                        self._watch.release()
+                    self._check(_UNCHECKED_STEPS)
+                    self._progress.update()
+                    self._do_what_is_due(step)
+                if schedule.steps == 0:
+                    self._do_what_is_due(0)
+            finally:
+                self._watch.finish()
+                self._loader.shutdown(wait=False, cancel_futures=True)
         return self._state
 
+    def _step(
+        self, step: int, frozen: Params, key: jax.Array, iterator: Iterator[dict[str, Any]]
+    ) -> None:
+        loading = self._loader.submit(next, iterator)
+        wanted = self._watch.wait_for(loading)
+        while (due := self._watch.next_step() if wanted else Due.STOP) is not Due.GO:
+            self._save(step - 1)
+            if due is Due.STOP:
+                raise self._watch.stopped()
+        batch = loading.result()
+        paths = [str(path) for path in batch["path"]]
+        self._skipped.add(_unreadable(batch))
+        self._state, metrics = self._stage.step(self._state, frozen, self._stage.put(batch), key)
+        self._unchecked.append((step, metrics, paths))
+
     def _do_what_is_due(self, step: int) -> None:
-        last = step == self._schedule.steps
-        if last or step % self._schedule.eval_every == 0:
+        evaluated = _is_evaluated(step, self._schedule)
+        due = evaluated or step % self._schedule.checkpoint_every == 0
+        if due and not evaluated:
             self._check(0)
+            self._export(step, self._metrics_log.last("validation"))
+        if due:
+            self._save(step)
+        if evaluated:
             self._evaluate(step)
-        if last or step % self._schedule.checkpoint_every == 0:
+
+    def _save(self, step: int) -> None:
+        """Saves the state after a step, unless that was done."""
+        if self._saved_step != step:
             self._check(0)
-            # The export comes first: a checkpoint of the last step means nothing is left to do.
-            if not self._stage.keep_best:
-                numbers = self._metrics_log.last("validation")
-                self._stage.export(to_host(self._state.evaluated), step, numbers)
             self._metrics_log.flush()
             self._checkpoints.save(step, self._state)
+            self._saved_step = step
+        self._watch.saved()
+
+    def _before_end(self) -> None:
+        """Closes what the end of the process, in another thread, would leave half-written."""
+        self._progress.close()
+        self._checkpoints.wait()
 
     def _check(self, keep: int) -> None:
         """Looks at the losses of all but the last `keep` steps; logs those that are due."""
@@ -212,12 +268,33 @@ class _Run:
     def _evaluate(self, step: int) -> None:
         params = to_host(self._state.evaluated)
         best = self._metrics_log.lowest("validation", "loss")
-        numbers = self._stage.evaluate(params)
+        with self._watch.evaluating():
+            numbers = self._stage.evaluate(params)
         if jax.process_index() == 0:  # every process evaluates the same files
             self._skipped.add(self._stage.unread.values())
-        self._metrics_log.write(step, "validation", numbers)
         if self._stage.keep_best and (best is None or numbers["loss"] < best):
             self._stage.export(params, step, numbers)
+        elif step == self._schedule.steps or step % self._schedule.checkpoint_every == 0:
+            self._export(step, numbers)
+        # At the very end: the line says that all of this is done.
+        self._metrics_log.write(step, "validation", numbers)
+        self._metrics_log.flush()
+
+    def _export(self, step: int, numbers: dict[str, float]) -> None:
+        """Where it is not only the best that is exported."""
+        if not self._stage.keep_best:
+            self._stage.export(to_host(self._state.evaluated), step, numbers)
+
+
+def _is_evaluated(step: int, schedule: Schedule) -> bool:
+    """Whether an evaluation belongs to a step."""
+    return step == schedule.steps or (step > 0 and step % schedule.eval_every == 0)
+
+
+def _last_validation(workdir: Path) -> int:
+    """Newest step whose evaluation, and what belongs to it, is done; -1 if there is none."""
+    rows = read_json_lines(workdir / "metrics.jsonl")
+    return max((row["step"] for row in rows if row["split"] == "validation"), default=-1)
 
 
 def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) -> None:

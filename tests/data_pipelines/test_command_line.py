@@ -38,6 +38,7 @@ def raising(error):
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (KeyboardInterrupt("interrupted; a\nb"), 130, "interrupted; a\\nb\n"),
         (BrokenPipeError(), 0, ""),
+        (command_line.Exit(143, "saved; a\nb"), 143, "saved; a\\nb\n"),
         (
             OSError(errno.ENOSPC, "full", "runs/x"),
             2,

@@ -69,8 +69,8 @@ def test_nan_stops_with_step_and_files_and_leaves_the_checkpoint(tmp_path):
     report = json.loads((tmp_path / "nonfinite.json").read_text())
     assert (report["step"], report["files"]) == (5, ["8.jpg", "9.jpg"])
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    assert checkpoints.latest() == 3
-    state = checkpoints.restore(3, replicate(toy_stage([], []).state, MESH))
+    assert checkpoints.latest() == 4  # before the evaluation
+    state = checkpoints.restore(4, replicate(toy_stage([], []).state, MESH))
     checkpoints.close()
     assert np.isfinite(state.params["x"])
     assert all(np.isfinite(row["loss"]) for row in rows(tmp_path))
