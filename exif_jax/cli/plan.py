@@ -18,6 +18,7 @@ flags:
   --topology=NAME     TPUs as v5e:16x16, v6e:16x16, v5p:8x8x4 (chips in each direction); cpu:8; or
                       gpu, the GPUs of this machine
   --batch=auto        the largest batch that fits, in place of --config.batch_size
+  --step-only         without feature extraction, which saves a third of the time
   --pretext=CONFIG    whose model the extractor of binary or one_class will have, if there is none
                       yet (--config.extractor); --pretext.FIELD=... sets a field
   --json              everything, for programs
@@ -76,6 +77,7 @@ def _read(words: Sequence[str]) -> tuple[Any, Name, Any, flags.FlagValues]:
     given = flags.FlagValues()
     flags.DEFINE_string("topology", None, "", flag_values=given)
     flags.DEFINE_string("batch", "", "", flag_values=given)
+    flags.DEFINE_bool("step-only", False, "", flag_values=given)
     flags.DEFINE_bool("json", False, "", flag_values=given)
     own = [word for word in words if not word.startswith("--pretext")]
     pretext = load_config(
@@ -99,9 +101,14 @@ def _plan(words: Sequence[str]) -> int:
     from exif_jax.planning.text import as_text
     from exif_jax.planning.topologies import open_topology
 
-    model = None if pretext is None else pretext.model
-    progress = partial(say, file=sys.stderr)
-    plan = make_plan(config, open_topology(name), model, given.batch == "auto", progress)
+    plan = make_plan(
+        config,
+        open_topology(name),
+        None if pretext is None else pretext.model,
+        auto_batch=given.batch == "auto",
+        step_only=given["step-only"].value,
+        say=partial(say, file=sys.stderr),
+    )
     if given.json:
         print(json.dumps(plan))
     else:

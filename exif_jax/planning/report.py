@@ -15,10 +15,17 @@ from exif_jax.planning.topologies import Topology
 
 Say = Callable[[str], None]
 _NEVER_RUN: Final = "computed by the compiler, never run"
+_RATE: Final = "images_per_second_at_most"
 
 
 def make_plan(
-    config: Any, topology: Topology, model: EncoderConfig | None, auto_batch: bool, say: Say
+    config: Any,
+    topology: Topology,
+    model: EncoderConfig | None,
+    *,
+    auto_batch: bool,
+    step_only: bool,
+    say: Say,
 ) -> dict[str, Any]:
     """Compiles the programs of a stage and tells what they take.
 
@@ -27,6 +34,7 @@ def make_plan(
         topology: to compile for.
         model: see `planned`.
         auto_batch: whether to find the largest batch that fits, in place of the configuration's.
+        step_only: whether to leave out feature extraction.
         say: told what is being compiled.
 
     Returns:
@@ -39,21 +47,19 @@ def make_plan(
     if auto_batch:
         config, known = _with_largest_batch(config, topology, model, say)
     plan = planned(config, topology, model)
-    costs = [
-        known.get(program.images) if program.name == "step" and known else None
-        for program in plan.programs
-    ]
+    wanted = [program for program in plan.programs if program.in_step or not step_only]
     done = [
-        cost or _compiled(program, topology, say)
-        for cost, program in zip(costs, plan.programs, strict=True)
+        (known.get(program.images) if program.in_step else None)
+        or _compiled(program, topology, say)
+        for program in wanted
     ]
     step = [cost for cost in done if cost.program.in_step]
     rows = {cost.program.name: _facts([cost], topology) for cost in done}
     total = _facts(step, topology)
-    rate = total.pop("images_per_second_at_most", None)
+    rate = total.pop(_RATE, None)
     is_em = isinstance(config, OneClassConfig)
-    needed = rows["encode"].get("images_per_second_at_most") if is_em else rate
     hosts = step[0].program.hosts
+    per_host = None if rate is None else rate / hosts
     return {
         "stage": plan.stage,
         "topology": topology.name,
@@ -68,10 +74,11 @@ def make_plan(
         "fits": all(row["fits"] for row in rows.values()),
         "hbm_bytes": topology.hbm_bytes,
         **total,
-        "images_per_second_at_most": rate,
-        "images_per_second_per_host_at_most": None if rate is None else rate / hosts,
+        _RATE: rate,
+        "images_per_second_per_host_at_most": per_host,
         "input_images_per_second_per_host": {
-            "needed": None if needed is None else needed / (1 if is_em else hosts),
+            # Rows of EM are read once; what reads images is feature extraction.
+            "needed": rows.get("encode", {}).get(_RATE) if is_em else per_host,
             "measured_here": measured_input_rate(config, plan.extractor),
         },
         "programs": rows,
@@ -141,7 +148,7 @@ def _facts(costs: Sequence[Cost | TooLarge], topology: Topology) -> dict[str, An
         "bounds_seconds": bounds,
         "bound_by": None if seconds is None else max(bounds, key=bounds.__getitem__),
         "seconds_at_least": seconds,
-        "images_per_second_at_most": None if seconds is None else first.images / seconds,
+        _RATE: None if seconds is None else first.images / seconds,
     }
 
 

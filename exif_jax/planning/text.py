@@ -41,12 +41,13 @@ def _rates(plan: dict[str, Any]) -> list[str]:
         return [f"bounds of time: none, the peaks of {plan['topology']} are not known"]
     rate, host = plan["images_per_second_at_most"], plan["images_per_second_per_host_at_most"]
     given = plan["input_images_per_second_per_host"]
-    here = given["measured_here"]
+    needed, here = given["needed"], given["measured_here"]
+    wanted = "?" if needed is None else f"{needed:,.0f}"
     measured = "not measured (no data given)" if here is None else f"{here:,.0f} by one process"
     return [
         f"a step takes at least {plan['seconds_at_least'] * 1e3:.3f} ms, bound by "
         f"{plan['bound_by']}: at most {rate:,.0f} images/s, {host:,.0f} a host",
-        f"input: each host must read up to {given['needed']:,.0f} images/s; here: {measured}",
+        f"input: each host must read up to {wanted} images/s; here: {measured}",
     ]
 
 
