@@ -18,6 +18,11 @@ IMAGES = (64, 2)  # of a chip; 2 is the published batch of 512
 DTYPES = ("bfloat16", "float32")
 RESULTS = Path(__file__).parent / "results"
 CHIPS = 256
+HEADINGS = (
+    *("topology", "convolutions in", "batch", "peak memory, GB", "TFLOP", "GB accessed"),
+    *("collectives", "arithmetic ms", "memory ms", "interconnect ms", "images/s at most"),
+    *("of a host", "compiler"),
+)
 
 
 def command(topology: str, images: int, dtype: str) -> list[str]:
@@ -30,11 +35,7 @@ def command(topology: str, images: int, dtype: str) -> list[str]:
 
 def table(plans: dict[str, dict[str, Any]]) -> str:
     """Markdown."""
-    lines = [
-        "| topology | convolutions in | batch | peak memory, GB | TFLOP | GB accessed | collectives "
-        "| arithmetic ms | memory ms | interconnect ms | images/s at most | of a host | compiler |",
-        "|" + "---|" * 13,
-    ]
+    lines = [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
     for key, plan in plans.items():
         row = [plan["topology"], key.split()[2], str(plan["batch_size"])]
         limit = plan["hbm_bytes"] / 1e9

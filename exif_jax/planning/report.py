@@ -41,7 +41,7 @@ def make_plan(
         The plan, as `--json` gives it.
 
     Raises:
-        UserError: see `planned`; not even one image a device fits.
+        UserError: see `planned`; `auto_batch` for the one-class stage.
     """
     known: dict[int, Cost | TooLarge] = {}
     if auto_batch:
