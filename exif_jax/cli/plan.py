@@ -106,7 +106,7 @@ def _plan(words: Sequence[str]) -> int:
         open_topology(name),
         None if pretext is None else pretext.model,
         auto_batch=given.batch == "auto",
-        step_only=given["step-only"].value,
+        step_only=bool(given["step-only"].value),
         say=partial(say, file=sys.stderr),
     )
     if given.json:

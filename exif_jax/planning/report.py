@@ -133,6 +133,7 @@ def _facts(costs: Sequence[Cost | TooLarge], topology: Topology) -> dict[str, An
     largest = max((cost.memory for cost in known), key=lambda memory: memory.peak)
     bounds = _sum_of([cost.bounds(topology.chip) for cost in known])
     seconds = None if None in bounds.values() else max(bounds.values())
+    slowest = max(bounds, key=lambda name: bounds[name] or 0.0)
     exchanged: dict[str, dict[str, Any]] = {}
     for each in (each for cost in known for each in cost.collectives):
         row = exchanged.setdefault(each.kind, {"kind": each.kind, "count": 0, "bytes": 0})
@@ -146,7 +147,7 @@ def _facts(costs: Sequence[Cost | TooLarge], topology: Topology) -> dict[str, An
         "bytes_accessed_per_device": sum(cost.bytes_accessed for cost in known),
         "collectives": list(exchanged.values()),
         "bounds_seconds": bounds,
-        "bound_by": None if seconds is None else max(bounds, key=bounds.__getitem__),
+        "bound_by": None if seconds is None else slowest,
         "seconds_at_least": seconds,
         _RATE: None if seconds is None else first.images / seconds,
     }
