@@ -36,6 +36,11 @@ COMMANDS = {
         "exif-jax eval --config=evaluation --config.detectors=runs/binary/detector "
         "--config.data.images=labelled --workdir=runs/evaluation",
     ),
+    "plan": (
+        "exif_jax.cli.plan",
+        "what a stage costs on a TPU pod that is not there: memory, traffic, bounds of time",
+        "exif-jax plan --config=pretext --topology=v5e:16x16 --config.batch_size=16384",
+    ),
     "sweep": (
         "exif_jax.cli.sweep.command",
         "a grid over fields of a configuration and seeds: one run each, a table and a plot",

@@ -92,7 +92,8 @@ def extract_features(
         float32 [images, T], in order.
     """
     functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()))
-    return _extract(functions, params, images, chunk or _chunk(extractor, functions.mesh), limit)
+    chunk = chunk or default_chunk(extractor, functions.mesh)
+    return _extract(functions, params, images, chunk, limit)
 
 
 def extract_descriptions(
@@ -107,12 +108,19 @@ def extract_descriptions(
     The arguments are those of `extract_features`.
     """
     functions = feature_functions(extractor, mesh or data_mesh(jax.local_devices()), "pool")
-    return _extract(functions, {}, images, chunk or _chunk(extractor, functions.mesh), limit)
+    chunk = chunk or default_chunk(extractor, functions.mesh)
+    return _extract(functions, {}, images, chunk, limit)
 
 
-def _chunk(extractor: Extractor, mesh: Mesh) -> int:
+def default_chunk(extractor: Extractor, mesh: Mesh) -> int:
+    """Patches to encode at once."""
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     return _CPU_CHUNK if on_cpu and isinstance(extractor, FixedExtractor) else _CHUNK
+
+
+def divisible(chunk: int, mesh: Mesh) -> int:
+    """So many patches, or a few more, that the devices divide."""
+    return -(-chunk // mesh.size) * mesh.size
 
 
 @cache
@@ -135,7 +143,7 @@ def _extract(
     limit: int,
 ) -> np.ndarray:
     params, mesh_size = replicate(params, functions.mesh), functions.mesh.size
-    chunk = -(-chunk // mesh_size) * mesh_size
+    chunk = divisible(chunk, functions.mesh)
     features: dict[int, np.ndarray] = {}
     waiting: dict[int, list[tuple[int, np.ndarray]]] = {}  # by bucket
     count = 0
@@ -144,7 +152,7 @@ def _extract(
         length = _bucket(len(tokens))
         rows = waiting.setdefault(length, [])
         rows.append((index, tokens))
-        if len(rows) == _rows(length, mesh_size):
+        if len(rows) == mixed_rows(length, mesh_size):
             features |= _mix(functions, params, waiting.pop(length), length)
     for length, rows in waiting.items():
         features |= _mix(functions, params, rows, length)
@@ -171,7 +179,8 @@ def _bucket(length: int) -> int:
     return bucket
 
 
-def _rows(length: int, mesh_size: int) -> int:
+def mixed_rows(length: int, mesh_size: int) -> int:
+    """Images of so many tokens that are mixed at once."""
     rows = min(_MIXED_IMAGES, _MIXED_TOKENS // length)
     return max(1, rows // mesh_size) * mesh_size
 
@@ -231,7 +240,7 @@ def _tokens(
 def _mix(
     functions: FeatureFunctions, params: Params, rows: list[tuple[int, np.ndarray]], length: int
 ) -> dict[int, np.ndarray]:
-    size = _rows(length, functions.mesh.size)
+    size = mixed_rows(length, functions.mesh.size)
     tokens = np.zeros((size, length, rows[0][1].shape[-1]), rows[0][1].dtype)
     mask = np.zeros((size, length), bool)
     mask[:, 0] = True  # an image of padding alone must have something to attend to

@@ -28,7 +28,11 @@ def _mapped(*specs: PartitionSpec, out: PartitionSpec = REPLICATED) -> Callable[
         def compiled(program: "Program") -> Callable[..., Any]:
             return over_devices(partial(method, program), program.mesh, specs, out)
 
-        return wraps(method)(lambda program, *arguments: compiled(program)(*arguments))
+        def call(program: "Program", *arguments: Any) -> Any:
+            return compiled(program)(*arguments)
+
+        call.mapped = compiled  # type: ignore[attr-defined]  # to lower it for other hardware
+        return wraps(method)(call)
 
     return decorate
 

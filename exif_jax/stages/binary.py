@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import Mesh
 
 from data_pipelines.errors import UserError
 from data_pipelines.fingerprints import fingerprint_of_files
@@ -19,7 +20,7 @@ from data_pipelines.skipped import SkippedRow
 from data_pipelines.splits import split_groups
 from exif_jax import metrics
 from exif_jax.config import BinaryConfig, check_not_negative, check_positive, check_set
-from exif_jax.detection.descriptions import Describer
+from exif_jax.detection.descriptions import Describer, Descriptions
 from exif_jax.detection.detectors import save_detector
 from exif_jax.detection.kinds import Binary
 from exif_jax.evaluation.labelled_features import LabelledFeatures
@@ -41,8 +42,10 @@ from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
     LossFn,
+    MappedStep,
     Metrics,
     Params,
+    TrainState,
     initial_state,
     map_train_step,
     masked_mean_part,
@@ -125,15 +128,38 @@ def _evaluator(validation: LabelledFeatures, threshold: float) -> Evaluator:
     return evaluate
 
 
-def _check(config: BinaryConfig) -> None:
-    check_set("extractor", config.extractor)
-    check_set("data.images", config.data.images)
+def first_state(
+    config: BinaryConfig, extractor: Extractor, described: Descriptions | None = None
+) -> TrainState:
+    """The state before the first step; `described` are training images of a fixed description."""
+    params = init_params(extractor, jax.random.key(config.seed))
+    # By constants of its own, of both classes: what the teacher has never seen, it would cut off.
+    params = standardised(extractor, params, described)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    return initial_state(params, optimizer, config.optimizer.ema > 0)
+
+
+def mapped_step(config: BinaryConfig, extractor: Extractor, mesh: Mesh) -> MappedStep:
+    """The training step, mapped over the devices; nothing is compiled before it is called."""
+    loss_fn = make_loss(extractor, config.alpha, config.data.patches)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    return map_train_step(loss_fn, optimizer, mesh, config.optimizer.ema)
+
+
+def check(config: BinaryConfig, mesh: Mesh) -> None:
+    """Raises a UserError for a field out of range, or a batch that the devices cannot divide."""
     check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
     check_not_negative(config, "checkpoint_minutes", "hang_minutes")
     check_not_negative(config, "steps", "alpha", "optimizer.clip_norm", "optimizer.warmup_steps")
-    check_divides(config.batch_size, data_mesh(), "config.batch_size")
+    check_divides(config.batch_size, mesh, "config.batch_size")
     make_optimizer(config.optimizer, config.steps)
+
+
+def _check(config: BinaryConfig) -> None:
+    check_set("extractor", config.extractor)
+    check_set("data.images", config.data.images)
+    check(config, data_mesh())
 
 
 def build(config: BinaryConfig, workdir: Path | None = None) -> Stage:
@@ -178,7 +204,6 @@ def _build(
     validation: Sequence[LabelledImage],
 ) -> Stage:
     extractor, mesh, data = teacher.module, data_mesh(), config.data
-    optimizer, ema = make_optimizer(config.optimizer, config.steps), config.optimizer.ema
 
     def export(params: Params, step: int, numbers: dict[str, float]) -> None:
         if workdir is None or jax.process_index() != 0:
@@ -207,15 +232,12 @@ def _build(
     if describer is not None:
         sources = [ImageSource.of_file(image.path) for image in train]
         described = describer.windows(sources, data.versions, config.seed)
-    params = init_params(extractor, jax.random.key(config.seed))
-    # By constants of its own, of both classes: what the teacher has never seen, it would cut off.
-    params = standardised(extractor, params, described)
     unread: dict[str, SkippedRow] = {}
     held_out = LabelledFeatures(extractor, validation, describer, unread)
     return Stage(
-        state=initial_state(params, optimizer, ema > 0),
+        state=first_state(config, extractor, described),
         frozen=teacher.params,
-        step=map_train_step(make_loss(extractor, config.alpha, data.patches), optimizer, mesh, ema),
+        step=mapped_step(config, extractor, mesh),
         mesh=mesh,
         data=labelled_batches(
             train,

@@ -268,9 +268,16 @@ def _facts(mixture: Mixture) -> dict[str, Any]:
 
 
 def _check(config: OneClassConfig) -> int:
-    """Raises a UserError for a field out of range; returns the number of candidates."""
+    """Raises a UserError unless the stage can start; returns the number of candidates."""
     check_set("extractor", config.extractor)
     check_set("data.photos", config.data.photos)
+    if jax.process_count() > 1:
+        raise UserError("the one-class stage uses the devices of one process: start only one")
+    return check(config)
+
+
+def check(config: OneClassConfig) -> int:
+    """Raises a UserError for a field out of range; returns the number of candidates."""
     check_positive(
         config, "batch_size", "steps", "checkpoint_every", "eval_every", "log_every", "restarts"
     )
@@ -281,8 +288,6 @@ def _check(config: OneClassConfig) -> int:
         "threshold_rule", config.threshold_rule, ("heldout_quantile", "fitting_percentile")
     )
     structures = candidate_structures(config)
-    if jax.process_count() > 1:
-        raise UserError("the one-class stage uses the devices of one process: start only one")
     for name in ("false_positive_rate", "heldout_fraction"):
         if not 0 < getattr(config, name) < 1:
             raise UserError(f"config.{name} = {getattr(config, name)} must lie between 0 and 1")

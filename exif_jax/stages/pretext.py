@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import Mesh
 
 from data_pipelines.errors import UserError
 from data_pipelines.fingerprints import fingerprint_of_records
@@ -16,7 +17,7 @@ from data_pipelines.photo_sources import record_images
 from data_pipelines.pipeline import record_batches
 from data_pipelines.records import Records, open_records
 from exif_jax.config import PretextConfig, check_not_negative, check_positive, check_set
-from exif_jax.detection.descriptions import Describer
+from exif_jax.detection.descriptions import Describer, Descriptions
 from exif_jax.evaluation.evaluators import Context, build_evaluators
 from exif_jax.losses import Rows
 from exif_jax.models.extractor import Extractor, apply, extractor_shapes, init_extractor
@@ -44,8 +45,10 @@ from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
     LossFn,
+    MappedStep,
     Metrics,
     Params,
+    TrainState,
     initial_state,
     map_train_step,
     masked_mean_part,
@@ -136,6 +139,37 @@ def init_params(extractor: Extractor, objectives: Sequence[Objective], key: Arra
     }
 
 
+def check(config: PretextConfig, mesh: Mesh) -> None:
+    """Raises a UserError for a field out of range, or a batch that the devices cannot divide."""
+    check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
+    check_positive(config, "data.patches", "data.threads")
+    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
+    check_not_negative(config, "steps", "optimizer.clip_norm", "optimizer.warmup_steps")
+    check_divides(config.batch_size, mesh, "config.batch_size")
+
+
+def first_state(
+    config: PretextConfig,
+    extractor: Extractor,
+    objectives: Sequence[Objective],
+    described: Descriptions | None = None,
+) -> TrainState:
+    """The state before the first step; `described` are training images of a fixed description."""
+    params = init_params(extractor, objectives, jax.random.key(config.seed))
+    params = standardised(extractor, params, described)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    return initial_state(params, optimizer, config.optimizer.ema > 0)
+
+
+def mapped_step(
+    config: PretextConfig, extractor: Extractor, objectives: Sequence[Objective], mesh: Mesh
+) -> MappedStep:
+    """The training step, mapped over the devices; nothing is compiled before it is called."""
+    loss_fn = make_loss(extractor, objectives, config.data.patches)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    return map_train_step(loss_fn, optimizer, mesh, config.optimizer.ema)
+
+
 def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
     """The records of a configuration, and what is learned from them.
 
@@ -143,11 +177,7 @@ def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
         UserError: a field, the records or the objectives do not fit.
     """
     check_set("data.photos", config.data.photos)
-    check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
-    check_positive(config, "data.patches", "data.threads")
-    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
-    check_not_negative(config, "steps", "optimizer.clip_norm", "optimizer.warmup_steps")
-    check_divides(config.batch_size, data_mesh(), "config.batch_size")
+    check(config, data_mesh())
     records = open_records(Path(config.data.photos))
     return records, build_objectives(records.targets, config)
 
@@ -189,7 +219,6 @@ def _build(
 ) -> Stage:
     extractor, data = config.model.build(), config.data
     prepare = preparation(data.prepare)
-    optimizer, ema = make_optimizer(config.optimizer, config.steps), config.optimizer.ema
     mesh = data_mesh()
 
     def export(params: Params, step: int, numbers: dict[str, float]) -> None:
@@ -207,12 +236,10 @@ def _build(
         photos = record_images(records, "train")
         described = describer.windows(photos, data.versions, config.seed)
     context = Context(extractor, objectives, records, describer)
-    params = init_params(extractor, objectives, jax.random.key(config.seed))
-    params = standardised(extractor, params, described)
     return Stage(
-        state=initial_state(params, optimizer, ema > 0),
+        state=first_state(config, extractor, objectives, described),
         frozen={},
-        step=map_train_step(make_loss(extractor, objectives, data.patches), optimizer, mesh, ema),
+        step=mapped_step(config, extractor, objectives, mesh),
         mesh=mesh,
         data=record_batches(
             records,

@@ -43,6 +43,8 @@ class TrainState:
 
 
 StepFn = Callable[[TrainState, Params, Batch, Array], tuple[TrainState, Metrics]]
+# A StepFn of global arrays, which can also be lowered and compiled for arrays that are not there.
+MappedStep = Callable[..., tuple[TrainState, Metrics]]
 
 
 def initial_state(
@@ -90,7 +92,7 @@ def make_train_step(
 
 def map_train_step(
     loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
-) -> Callable[..., tuple[TrainState, Metrics]]:
+) -> MappedStep:
     """`make_train_step`, mapped over the mesh and compiled; the state's buffers are reused."""
     return over_devices(
         make_train_step(loss_fn, optimizer, ema),

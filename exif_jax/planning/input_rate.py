@@ -1,0 +1,42 @@
+"""How many images a second this machine reads and decodes for training."""
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from data_pipelines.labelled import find_test_sets, labelled_images
+from data_pipelines.pipeline import labelled_batches, record_batches
+from data_pipelines.records import open_records
+from exif_jax.config import BinaryConfig, PretextConfig
+from exif_jax.models.extractor import Extractor, FixedExtractor
+
+_SECONDS: Final = 3.0
+_ROWS: Final = 32  # images of a batch
+
+
+def measured_input_rate(config: Any, extractor: Extractor) -> float | None:
+    """Images/s of one process; None where there is nothing to read.
+
+    Of the input pipeline of the stage, by its threads, with nothing else to do. Descriptions, which
+    encoders of a fixed description read in place of images, are not measured.
+    """
+    if isinstance(extractor, FixedExtractor):
+        return None
+    data: Any
+    match config:
+        case PretextConfig() if config.data.photos:
+            records = open_records(Path(config.data.photos))
+            data = record_batches(records, "train", _ROWS, config.seed, config.data.threads)
+        case BinaryConfig() if config.data.images:
+            images = labelled_images(find_test_sets(Path(config.data.images)))
+            augmentation, threads = config.data.augmentation, config.data.threads
+            data = labelled_batches(images, augmentation, _ROWS, config.seed, threads)
+        case _:
+            return None
+    batches = iter(data)
+    next(batches)  # threads start
+    began, read = time.monotonic(), 0
+    while (elapsed := time.monotonic() - began) < _SECONDS:
+        next(batches)
+        read += _ROWS
+    return read / elapsed
