@@ -1,6 +1,7 @@
 """How commands end: with one line for a mistake, a full disk or Ctrl-C, never with a trace."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -15,6 +16,20 @@ from data_pipelines.terminal import any_encoding, say
 
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
+
+
+@dataclasses.dataclass
+class _Interruption:
+    """Of the command that runs.
+
+    Attributes:
+        came: whether Ctrl-C was pressed; libraries may take that for an error of their own.
+    """
+
+    came: bool = False
+
+
+_interruption: Final = _Interruption()
 
 
 def run(command: Callable[[], int], *, is_process: bool) -> int:
@@ -35,9 +50,6 @@ def run(command: Callable[[], int], *, is_process: bool) -> int:
             status = command()
             sys.stdout.flush()  # Python would do so at its end, too late for one clear line
             return status
-        except UserError as error:
-            say(f"error: {error}", file=sys.stderr)
-            return MISTAKE
         except KeyboardInterrupt as stop:
             say(*(map(str, stop.args) if stop.args else ["interrupted"]), file=sys.stderr)
             status = INTERRUPTED
@@ -45,10 +57,17 @@ def run(command: Callable[[], int], *, is_process: bool) -> int:
             status = 0
         except Exception as error:
             found = disk_error(error)
-            if found is None:
+            if _interruption.came:  # a library took it for something else
+                say("interrupted", file=sys.stderr)
+                status = INTERRUPTED
+            elif isinstance(error, UserError):
+                say(f"error: {error}", file=sys.stderr)
+                return MISTAKE
+            elif found is not None:
+                say(f"error: {in_words(found)}", file=sys.stderr)
+                status = MISTAKE
+            else:
                 raise
-            say(f"error: {in_words(found)}", file=sys.stderr)
-            status = MISTAKE
         if is_process:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
@@ -62,8 +81,11 @@ def _interruptions(is_process: bool) -> Iterator[None]:
 
     So does one while the process comes to its end.
     """
+    _interruption.came = False
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    # The second is what a process has while it starts, see exif_jax/cli/__main__.py.
+    usual = (signal.default_int_handler, *([signal.SIG_DFL] if is_process else []))
+    if not is_main or signal.getsignal(signal.SIGINT) not in usual:
         yield
         return
     signal.signal(signal.SIGINT, _interrupt)
@@ -94,6 +116,7 @@ def _interrupt(number: int, frame: types.FrameType | None) -> None:
             return
         within = within.f_back
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _interruption.came = True
     raise KeyboardInterrupt
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from data_pipelines.files import append_text, read_json_lines, write_json_lines
+from data_pipelines.files import append_text, read_json_lines, reading, write_json_lines
 from data_pipelines.storage import valid_text
 
 SKIPPED_FILE: Final = "skipped.jsonl"
@@ -48,15 +48,16 @@ class SkippedFiles:
     """
 
     def __init__(self, path: Path) -> None:
-        rows = [
-            row if "message" in row else skipped_row(row["path"], "unreadable", row["reason"])
-            for row in read_json_lines(path)
-        ]
+        with reading(path, "delete it: what cannot be read is listed anew"):
+            rows = [
+                row if "message" in row else skipped_row(row["path"], "unreadable", row["reason"])
+                for row in read_json_lines(path)
+            ]
+            self._seen = {str(row["path"]) for row in rows}
+            self._counts = Counter(str(row["reason"]) for row in rows)
         if path.exists():
             write_json_lines(path, rows)
         self._path = path
-        self._seen = {row["path"] for row in rows}
-        self._counts = Counter(row["reason"] for row in rows)
 
     def add(self, rows: Iterable[SkippedRow]) -> None:
         """Appends the rows of files that are not in the list, and logs how many now are."""
