@@ -99,11 +99,11 @@ def run_case(target: Target, case: Case) -> str | Counter[str]:
         Exception: a find.
     """
     with _scratch() as folder:
-        began, before = time.monotonic(), _peak()
+        began, before = time.process_time(), _peak()  # a busy machine is no find
         outcome = target.run(case, folder)
-        seconds, more = time.monotonic() - began, _peak() - before
+        seconds, more = time.process_time() - began, _peak() - before
     if seconds > target.seconds:
-        raise FoundError(f"slow: {seconds:.0f} s")
+        raise FoundError(f"slow: {seconds:.0f} s of CPU")
     if more > MEBIBYTES:
         raise FoundError(f"large: {more:.0f} MiB")
     return outcome
@@ -201,7 +201,7 @@ def campaign(name: str, seed: int, cases: int, seconds: float) -> Report:
             while not results.empty():
                 part = results.get()
             shrinking = 3 * _SHRINK_SECONDS
-            allowed = _START_SECONDS if number.value < 0 else 2 * limit + shrinking
+            allowed = _START_SECONDS if number.value < 0 else 10 * limit + shrinking
             hangs = time.monotonic() - since.value > allowed
         if part is None and not results.empty():
             part = results.get()

@@ -1,6 +1,6 @@
 """Thousands of hostile files through `exif-jax prepare`: no crash, no hang, bounded memory.
 
-python -m tests.fuzzing --data DATA [--out FOLDER]
+python -m tests.fuzzing.prepared --data DATA [--count 20000] [--out FOLDER]
 
 Files are grown from the photos below DATA (photos in `photos` and `full`, any that are there) and
 from crafted ones in all formats, see `hostile_files`; some dozens of good photos are mixed in. The
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_pass("bombs within narrow limits", narrow, few, options.workers, NARROW),
         ]
     packages = ("pillow", "numpy", "piexif", "turbojpeg", "pillow-heif")
-    installed = {d.name.lower() for d in metadata.distributions()}
+    installed = {d.name.lower().replace("_", "-") for d in metadata.distributions()}
     versions = [f"{p} {metadata.version(p)}" if p in installed else f"no {p}" for p in packages]
     about = (
         f"{platform.platform()}, Python {platform.python_version()}, {', '.join(versions)}; "

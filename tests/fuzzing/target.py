@@ -30,7 +30,7 @@ class Target:
         run: runs a case in an empty folder; tells what came of it, as a word or several with
             their counts. What it raises is a find.
         cases: to be run in the tests.
-        seconds: a case takes no longer.
+        seconds: of CPU; a case takes no longer.
         can_shrink: whether a part of a case is a case, and the same case gives the same every time.
     """
 
@@ -45,17 +45,20 @@ class FoundError(Exception):
     """What must not happen, but is no exception by itself."""
 
 
-def refused(error: UserError | ImageError, given: Sequence[str] = ()) -> str:
+def refused(error: UserError | ImageError | OSError, given: Sequence[str] = ()) -> str:
     """What came of input that is refused in a message, which is to be short and on one line.
 
     Args:
         error: with the message.
-        given: names that the message may repeat, with whatever they hold.
+        given: what the message may repeat, with whatever it holds; it is shown printable.
     """
+    control = any("\n" in name or "\\n" in name for name in given)
     text = str(error)
-    for name in given:
+    for name in filter(None, given):
         text = text.replace(name, "")
-    if not str(error).strip() or "\n" in text or len(text) > LONGEST:
+    if isinstance(error, OSError) and error.filename is None:
+        raise FoundError("an error of the disk that names no file") from error
+    if not str(error).strip() or ("\n" in text and not control) or len(text) > LONGEST:
         raise FoundError(f"a bad message: {str(error)[: 2 * LONGEST]!r}") from error
     return error.reason if isinstance(error, ImageError) else "refused"
 

@@ -53,6 +53,8 @@ def run(case: Case, folder: Path) -> str:
     """Parses the words; or goes on with the run."""
     if "0" not in case and not {"config.json", "metrics.jsonl"} & case.keys():
         return "empty"
+    given = [content.decode("utf-8", "replace") for content in case.values()]
+    given += [word.partition("=")[2] for word in given]
     try:
         if "0" not in case:
             for name, data in case.items():
@@ -67,7 +69,7 @@ def run(case: Case, folder: Path) -> str:
         json.dumps(to_json(config))
         return "read"
     except UserError as error:
-        refused(error, [*(c.decode("utf-8", "surrogatepass") for c in case.values())])
+        refused(error, given)
         return "refused"
 
 

@@ -30,4 +30,4 @@ def run(case: Case, folder: Path) -> str:
     return "loaded"
 
 
-TARGET = Target(make, run, cases=100)
+TARGET = Target(make, run, cases=100, seconds=60.0)

@@ -52,4 +52,4 @@ def run(case: Case, folder: Path) -> str:
     return outcome
 
 
-TARGET = Target(make, run, cases=100)
+TARGET = Target(make, run, cases=100, seconds=60.0)
