@@ -323,7 +323,9 @@ def _whole(directory: os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # protobuf, tensorflow-datasets, ArrayRecord and Pillow have many
-        if disk_error(error) is not None or isinstance(error, UserError):
+        found = disk_error(error)
+        # Pillow tells of damaged images by errors of the system that have no number.
+        if isinstance(error, UserError) or (found is not None and found.errno is not None):
             raise
         raise UserError(
             f"{directory}: its files are damaged ({describe(error)}); copy the directory anew or "

@@ -188,3 +188,35 @@ def test_an_output_that_is_full_is_one_line(lines):
     assert run.returncode == 2
     assert err.startswith("error: standard output: No space left on device; free some space")
     assert err.count("\n") == 1
+
+
+# Imports of libraries, and C++, turn the interruption into errors of their own.
+TAKEN = """
+def main():
+    try:
+        ready()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise {error}
+"""
+
+
+@pytest.mark.parametrize("error", ["AttributeError('half imported')", "RuntimeError('a\\nb')"])
+def test_ctrl_c_that_a_library_took_for_an_error_of_its_own_is_one_line(error):
+    run = process(TAKEN.format(error=error))
+    assert run.stdout.readline() == "ready\n"
+    run.send_signal(signal.SIGINT)
+    assert run.communicate(timeout=30) == ("", "interrupted\n")
+    assert run.returncode == 130
+
+
+def test_nothing_slow_is_loaded_before_ctrl_c_is_heeded():
+    code = "import sys, exif_jax.cli.__main__; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"numpy", "etils", "jax", "asyncio", "PIL"} & set(done.stdout.split())
