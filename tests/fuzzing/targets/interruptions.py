@@ -35,7 +35,7 @@ def run(case: Case, folder: Path) -> str:
     status, _ = _run(command, out, int(float(case["share"]) * calls))
     if status not in (0, 130):
         raise FoundError(f"{command}: status {status} after an interruption")
-    if again := _run(command, out)[0]:
+    if status and (again := _run(command, out)[0]):
         raise FoundError(f"{command}: status {again} when it goes on")
     left = left_by(out)
     if differing := [k for k in wanted | left if wanted.get(k) != left.get(k)]:

@@ -30,7 +30,7 @@ def make(rng: Generator) -> Case:
     One in four is a SIGTERM, as schedulers send it.
     """
     moments = [
-        (round(float(rng.uniform(0.0, 1.0)), 4), "SIGTERM" if rng.integers(4) == 0 else "SIGINT")
+        (round(float(rng.uniform(0.0, 0.9)), 4), "SIGTERM" if rng.integers(4) == 0 else "SIGINT")
         for _ in range(int(rng.integers(1, 6)))
     ]
     command = list(COMMANDS)[int(rng.integers(len(COMMANDS)))]
@@ -47,17 +47,17 @@ def run(case: Case, folder: Path) -> Counter[str]:
         status, said = _start(command, out, after=after, name=name)
         if status == 0:
             outcomes[f"{command}: ended before"] += 1
-            seconds *= 0.7  # what goes on, and what was compiled before, takes less
-            continue
+            break
         if status not in _SIGNALS[name]:
             raise FoundError(f"{command}: status {status} after {name}: {said}")
         if status > 0 or any(said):
             check_said(130 if status == 130 else 1, *said)
         outcomes[f"{command}: {name}"] += 1
-    status, said = _start(command, out)
-    if status != 0:
-        raise FoundError(f"{command}: status {status} when it goes on: {said}")
-    check_said(status, *said)
+    else:
+        status, said = _start(command, out)
+        if status != 0:
+            raise FoundError(f"{command}: status {status} when it goes on: {said}")
+        check_said(status, *said)
     left = left_by(out)
     if differing := [k for k in wanted | left if wanted.get(k) != left.get(k)]:
         raise FoundError(f"{command}: another result after an interruption: {differing}")
@@ -68,8 +68,9 @@ def run(case: Case, folder: Path) -> Counter[str]:
 
 @functools.cache
 def _uninterrupted(command: str) -> tuple[float, dict[str, Any]]:
-    """Seconds of CPU that a command takes, and what it leaves."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Seconds of CPU that a command takes, all being compiled, and what it leaves."""
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as folder:
+        _start(command, Path(first) / "out")
         out = Path(folder) / "out"
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         status, said = _start(command, out)
