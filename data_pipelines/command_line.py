@@ -23,10 +23,14 @@ class _Interruption:
     """Of the command that runs.
 
     Attributes:
-        came: whether Ctrl-C was pressed; libraries may take that for an error of their own.
+        came: whether it was raised; libraries may take that for an error of their own.
+        waits: whether it is to be raised once an import is done.
+        repeats: whether the next signal is not pressed but repeated.
     """
 
     came: bool = False
+    waits: bool = False
+    repeats: bool = False
 
 
 _interruption: Final = _Interruption()
@@ -81,7 +85,7 @@ def _interruptions(is_process: bool) -> Iterator[None]:
 
     So does one while the process comes to its end.
     """
-    _interruption.came = False
+    _interruption.came = _interruption.waits = _interruption.repeats = False
     is_main = threading.current_thread() is threading.main_thread()
     # The second is what a process has while it starts, see exif_jax/cli/__main__.py.
     usual = (signal.default_int_handler, *([signal.SIG_DFL] if is_process else []))
@@ -110,23 +114,42 @@ def not_interrupted() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: types.FrameType | None) -> None:
-    within = frame
-    while within is not None:
-        if within.f_code is _unraisable.__code__:  # where it would be lost; that repeats it
+    imports = False
+    while frame is not None and frame.f_code is not run.__code__:
+        if frame.f_code is _unraisable.__code__:  # where it would be lost; that repeats it
             return
-        within = within.f_back
+        imports = imports or frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    is_second = _interruption.waits and not _interruption.repeats
+    _interruption.repeats = False
+    # In an import libraries take it for an error of their own, or crash: it waits until that is
+    # done. A second one does not.
+    if imports and not is_second:
+        _interruption.waits = True
+        _repeat()
+        return
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _interruption.came = True
+    _interruption.came, _interruption.waits = True, False
     raise KeyboardInterrupt
+
+
+def _repeat() -> None:
+    """Sends the interruption again, a moment later."""
+
+    def send() -> None:
+        _interruption.repeats = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    again = threading.Timer(0.05, send)
+    again.daemon = True
+    again.start()
 
 
 def _unraisable(error: "sys.UnraisableHookArgs") -> None:
     """Tells nothing of an error that nobody can catch; repeats an interruption, a moment later."""
     if issubclass(error.exc_type, KeyboardInterrupt):
         signal.signal(signal.SIGINT, _interrupt)
-        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-        again.daemon = True
-        again.start()
+        _repeat()
 
 
 @contextlib.contextmanager

@@ -220,3 +220,48 @@ def test_nothing_slow_is_loaded_before_ctrl_c_is_heeded():
         check=True,
     )
     assert not {"numpy", "etils", "jax", "asyncio", "PIL"} & set(done.stdout.split())
+
+
+# A module that is imported for a second, and takes an interruption for something else.
+IMPORTS = """
+import importlib.util
+def main():
+    class Loader:
+        def create_module(self, spec):
+            return None
+        def exec_module(self, module):
+            ready()
+            try:
+                for _ in range({parts}):
+                    time.sleep(0.01)
+            except KeyboardInterrupt:
+                raise SystemError("crashed") from None
+    sys.meta_path.insert(0, type("Finder", (), dict(find_spec=lambda name, path, target=None:
+        importlib.util.spec_from_loader(name, Loader()) if name == "slow" else None)))
+    import slow
+    print("imported", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_ctrl_c_waits_until_an_import_is_done():
+    run = process(IMPORTS.format(parts=30))
+    assert run.stdout.readline() == "ready\n"
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=30)
+    assert (run.returncode, err) == (130, "interrupted\n")
+    assert out in ("", "imported\n")  # it is repeated every 50 ms
+
+
+def test_a_second_ctrl_c_does_not_wait_for_an_import():
+    run = process(IMPORTS.format(parts=6000))
+    assert run.stdout.readline() == "ready\n"
+    for _ in range(60):
+        run.send_signal(signal.SIGINT)
+        try:
+            out, err = run.communicate(timeout=0.5)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    assert (run.returncode, out) in ((130, ""), (-signal.SIGINT, ""))
+    assert err in ("", "interrupted\n")

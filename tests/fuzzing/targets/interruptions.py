@@ -29,6 +29,8 @@ def make(rng: Generator) -> Case:
 
 def run(case: Case, folder: Path) -> str:
     """Interrupts the command, and starts it again: the same result as without."""
+    # What a shell starts in the background ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = case["command"].decode()
     calls, wanted = _uninterrupted(command)
     out = folder / "out"

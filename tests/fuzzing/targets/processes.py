@@ -39,6 +39,8 @@ def make(rng: Generator) -> Case:
 
 def run(case: Case, folder: Path) -> Counter[str]:
     """Interrupts a command and starts it again until it ends: the same as without."""
+    # What a shell starts in the background ignores it, and so would those that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command, out = case["command"].decode(), folder / "out"
     seconds, wanted = _uninterrupted(command)
     outcomes: Counter[str] = Counter()
