@@ -26,11 +26,13 @@ class _Interruption:
         came: whether it was raised; libraries may take that for an error of their own.
         waits: whether it is to be raised once an import is done.
         repeats: whether the next signal is not pressed but repeated.
+        again: repeats it, unless the command ends before.
     """
 
     came: bool = False
     waits: bool = False
     repeats: bool = False
+    again: threading.Timer | None = None
 
 
 _interruption: Final = _Interruption()
@@ -96,6 +98,8 @@ def _interruptions(is_process: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        if _interruption.again is not None:
+            _interruption.again.cancel()
         after = signal.SIG_DFL if is_process else signal.default_int_handler
         signal.signal(signal.SIGINT, after)
 
@@ -140,9 +144,9 @@ def _repeat() -> None:
         _interruption.repeats = True
         os.kill(os.getpid(), signal.SIGINT)
 
-    again = threading.Timer(0.05, send)
-    again.daemon = True
-    again.start()
+    _interruption.again = threading.Timer(0.05, send)
+    _interruption.again.daemon = True
+    _interruption.again.start()
 
 
 def _unraisable(error: "sys.UnraisableHookArgs") -> None:
