@@ -57,6 +57,7 @@ def run(case: Case, folder: Path) -> str:
             words += ["--json", "--out", str(out)]
         case "prepare":
             words = ["prepare", str(photos), "--out", str(out), "--workers=1"]
+            words += ["--validation-fraction=0", "--accept=duplicate"]
         case "eval":
             words = ["eval", "--config=evaluation", f"--config.detectors={made.detector()}"]
             words += [f"--config.data.images={photos}", f"--workdir={out}"]
