@@ -87,4 +87,4 @@ def run(case: Case, folder: Path) -> str:
     return "fitted"
 
 
-TARGET = Target(make, run, cases=60)
+TARGET = Target(make, run, cases=30)

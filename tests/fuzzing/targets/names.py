@@ -80,4 +80,4 @@ def run(case: Case, folder: Path) -> str:
     return f"{command}: status {status}"
 
 
-TARGET = Target(make, run, cases=20, seconds=90.0)
+TARGET = Target(make, run, cases=12, seconds=90.0)

@@ -49,4 +49,4 @@ def run(case: Case, folder: Path) -> str:
     return outcome
 
 
-TARGET = Target(make, run, cases=300)
+TARGET = Target(make, run, cases=200)

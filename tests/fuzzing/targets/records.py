@@ -56,4 +56,4 @@ def run(case: Case, folder: Path) -> str:
     return outcome
 
 
-TARGET = Target(make, run, cases=30, seconds=60.0)
+TARGET = Target(make, run, cases=10, seconds=60.0)
