@@ -17,7 +17,15 @@ from typing import IO, Final
 
 from data_pipelines.images import ImageError, is_image
 from data_pipelines.items import Item
-from data_pipelines.storage import cannot_read, describe, kind_of, open_file, suffix_of, valid_text
+from data_pipelines.storage import (
+    NOT_ENTERED,
+    cannot_read,
+    describe,
+    kind_of,
+    open_file,
+    suffix_of,
+    valid_text,
+)
 
 _COMPRESSED: Final = (
     *(".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".tar.lzma", ".tar.z"),
@@ -63,7 +71,7 @@ def list_archive(
                 # The name is only shown: nothing is unpacked, so ".." can do no harm.
                 parts = [p for p in re.split(r"[/\\]", member) if p not in ("", ".", "..")]
                 last = parts[-1] if parts else ""
-                if "__MACOSX" not in parts and is_image(last, extensions):
+                if NOT_ENTERED.isdisjoint(parts) and is_image(last, extensions):
                     shown = valid_text("/".join([name, *parts]))
                     items.append(Item(shown, path, member, offset, size))
                 else:

@@ -21,8 +21,13 @@ FIELDS: Final = (
 
 _MAX_TEXT: Final = 64
 _FIRST_YEAR: Final = 1900  # before it, a date stands for nothing
-# Computers count time from these, so a photo of just then has none.
-_ORIGINS: Final = ((1904, 1, 1), (1970, 1, 1))
+# Computers count time from these midnights, and phones of one maker of chips write that noon where
+# they have no time (https://github.com/photoprism/photoprism/issues/3229): a photo of just then has
+# none. All such photos of a camera would be one burst.
+_DEFAULTS: Final = (
+    *((1904, 1, 1, 0), (1970, 1, 1, 0), (1980, 1, 1, 0)),
+    (2002, 12, 8, 12 * 3600),
+)
 _FURTHEST_ZONE: Final = 14 * 3600
 _DAY: Final = 86400
 
@@ -84,7 +89,7 @@ def parse_time(value: object) -> ClockTime | None:
     if clock is None and any(c.isdigit() for c in text[date.end() :]):
         return None
     day, seconds = _day(date), 0.0 if clock is None else _seconds(clock)
-    if day is None or seconds is None or (day in _ORIGIN_DAYS and not seconds):
+    if day is None or seconds is None or (day, seconds) in _DEFAULT_TIMES:
         return None
     return ClockTime(day * _DAY + seconds, clock and parse_zone(text[clock.end() :]))
 
@@ -140,7 +145,7 @@ def _days(year: int, month: int, day: int) -> int:
     return datetime.date(year, month, day).toordinal() - datetime.date(1970, 1, 1).toordinal()
 
 
-_ORIGIN_DAYS: Final = frozenset(_days(*origin) for origin in _ORIGINS)
+_DEFAULT_TIMES: Final = frozenset((_days(*date), seconds) for *date, seconds in _DEFAULTS)
 
 
 def _seconds(clock: re.Match[str]) -> float | None:

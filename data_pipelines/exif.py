@@ -57,6 +57,7 @@ _MAX_PROFILE: Final = 3 * MAX_EXIF_BYTES  # hexadecimal digits, and line breaks
 _PNG_PROFILE: Final = b"Raw profile type exif"  # a text's keyword, where writers know no eXIf
 _POINTERS: Final = (_EXIF_IFD, 0x8825, 0xA005)  # camera, place, interoperability directories
 _MAX_DIRECTORIES: Final = 5  # those three, the main one and the thumbnail's
+_UNDEFINED: Final = 7  # a TIFF type
 # Bytes of one element of each TIFF type; piexif knows no other types.
 _TYPE_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
@@ -124,7 +125,12 @@ def _read(image: Image.Image) -> Exif:
     block = image.info.get("exif") or b""
     if len(block) > MAX_EXIF_BYTES:
         return Exif({}, problem="exif_too_large")
+    if not block.removeprefix(_HEADER).strip(b"\0"):
+        block = b""  # the place for EXIF, which nobody filled
     digest = hashlib.sha256(block).hexdigest() if block else ""
+    if (repaired := _without_wild_entries(block)) != block:
+        block = repaired
+        image.getexif().load(block)
     raw, damaged = _read_with_pillow(image)
     if block and (damaged or not raw):
         raw = {**_read_with_piexif(block), **raw}
@@ -143,6 +149,31 @@ def _read(image: Image.Image) -> Exif:
     if isinstance(source, bytes) and source:  # one byte that the standard leaves undefined in type
         raw["FileSource"] = source[0]
     return Exif(raw, digest, problem)
+
+
+def _without_wild_entries(block: bytes) -> bytes:
+    """Empties the entries of the wanted directories whose values would lie outside the block.
+
+    Readers stop at such an entry, and all fields after it would be lost.
+    """
+    start = len(_HEADER) if block.startswith(_HEADER) else 0
+    size = len(block) - start
+    order = "<" if block[start : start + 2] == b"II" else ">"
+    repaired = bytearray(block)
+    try:
+        directories = list(struct.unpack_from(order + "L", block, start + 4))
+        for visited, offset in enumerate(directories):
+            (entries,) = struct.unpack_from(order + "H", block, start + offset)
+            for position in range(start + offset + 2, start + offset + 2 + 12 * entries, 12):
+                tag, kind, count, value = struct.unpack_from(order + "HHLL", block, position)
+                length = count * _TYPE_SIZES.get(kind, 1)
+                if length > 4 and value + length > size:
+                    struct.pack_into(order + "HLL", repaired, position + 2, _UNDEFINED, 0, 0)
+                elif tag == _EXIF_IFD and visited == 0:
+                    directories.append(value)
+    except struct.error:  # a directory outside the block, or cut short
+        pass
+    return bytes(repaired)
 
 
 def _is_passed_over(image: Image.Image, block: bytes) -> bool:

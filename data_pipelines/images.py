@@ -116,7 +116,9 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         with storage.open_file(os.fspath(path)) as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise ImageError("unreadable", error.strerror or str(error)) from error
+        is_dead_link = isinstance(error, FileNotFoundError) and storage.is_link(os.fspath(path))
+        why = "a link to a file that is not there" if is_dead_link else error.strerror
+        raise ImageError("unreadable", why or str(error)) from error
     except ImageError:
         raise
     except Exception as error:  # remote storage raises almost anything

@@ -1,22 +1,22 @@
-"""Folders of photographs and generated images, in the layouts that benchmarks come in."""
+"""Photographs and generated images to tell apart, from labelled folders or a list of files."""
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
+from data_pipelines import storage
 from data_pipelines.errors import UserError
-from data_pipelines.images import find_images
+from data_pipelines.images import is_image
+from data_pipelines.labelled_lists import read_list
+from data_pipelines.layouts import class_folders
 from data_pipelines.photo_sources import file_groups
-from data_pipelines.storage import valid_text
+from data_pipelines.sources import format_kinds
 from data_pipelines.terminal import printable
 
-# (photographs, generated images): names of the two folders that stand side by side.
-LAYOUTS = (("0_real", "1_fake"), ("real", "fake"), ("nature", "ai"))
-_LABELS = {name: label for layout in LAYOUTS for label, name in enumerate(layout)}
-_LAYOUTS_TEXT = ", ".join("/".join(layout) for layout in LAYOUTS)
-
+_JPEG: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
 _log = logging.getLogger(__name__)
 
 
@@ -28,6 +28,7 @@ class TestSet:
         name: name of the folder; bytes that are no valid text become escapes.
         real: photographs, sorted.
         generated: generated images, sorted.
+        groups: names of groups that were given for images, see `LabelledImage`.
     """
 
     __test__ = False  # not a test case, whatever its name suggests to pytest
@@ -35,6 +36,7 @@ class TestSet:
     name: str
     real: tuple[Path, ...]
     generated: tuple[Path, ...]
+    groups: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,112 +54,131 @@ class LabelledImage:
     group: str
 
 
-def find_test_sets(directory: Path) -> list[TestSet]:
-    """Finds the labelled images below a directory.
+def find_test_sets(source: Path, layout: str = "") -> list[TestSet]:
+    """Finds labelled images below a directory, or in a CSV list (see `labelled_lists`).
 
-    A pair is two folders side by side named as in `LAYOUTS`, in any case of letters, at any depth.
-    Every top folder of the directory that holds pairs is one test set, in which all its pairs
+    Where folders lie side by side, in any case of letters, at any depth (0_real/1_fake, real/fake,
+    nature/ai), every top folder that holds such pairs is one test set, in which all its pairs
     (categories, train and val) are merged; a directory that holds a pair itself is one test set.
+    Other layouts are in the table `layouts.LAYOUTS`.
+
     Below a class folder everything is of that class. Links to folders are followed as far as to the
-    class folders; hidden folders are not entered. Top folders without a pair are left out with a
-    warning in the log.
+    class folders; hidden folders are not entered. What is no image by its name, and top folders
+    without labelled images, are counted in the log.
+
+    Args:
+        source: the directory or list.
+        layout: of the directory, see `layouts.class_folders`; found out if empty.
 
     Returns:
         Test sets sorted by name; none has an empty class.
 
     Raises:
-        UserError: not a directory, no pair in it, half a pair, a class folder without images, or
-            a folder that cannot be listed.
+        UserError: no labelled images, half a pair, a class without images, a layout that does not
+            fit or leaves a choice, a bad list, or a folder that cannot be listed.
     """
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such directory of labelled images")
-    try:
-        return _find_test_sets(directory)
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot list this folder ({error.strerror})") from error
+    if source.is_dir():
+        try:
+            found = _in_folders(source, layout)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename}: cannot list this folder ({error.strerror})"
+            ) from error
+    elif source.is_file():
+        found = _in_list(source)
+    else:
+        raise UserError(f"{source}: no such directory of labelled images, nor a CSV list of them")
+    for test_set in found:
+        _tell_of_formats(test_set)
+    return found
 
 
 def labelled_images(test_sets: Sequence[TestSet], *, bursts: bool = False) -> list[LabelledImage]:
-    """Lists all images of some sets for training, photographs of each set first.
+    """Lists all images of some sets for training, photographs of each set first, each file once.
 
-    Every file is its own group; with `bursts` the EXIF of all is read, and photos of one burst are
-    a group, see `file_groups`.
+    A file is in the group that was given for it, else its own. With `bursts` the EXIF of these is
+    read, and photos of one burst are a group, see `file_groups`.
     """
-    labelled = [
-        LabelledImage(path, label, str(path))
+    labelled = {
+        path: LabelledImage(path, label, f"given {group}" if group else "")
         for test_set in test_sets
         for label, paths in enumerate((test_set.real, test_set.generated))
         for path in paths
+        for group in [test_set.groups.get(path, "")]
+    }
+    alone = [path for path, image in labelled.items() if not image.group]
+    groups: Iterable[object] = file_groups(alone) if bursts else alone
+    named = {path: str(group) for path, group in zip(alone, groups, strict=True)}
+    return [replace(i, group=named.get(path, i.group)) for path, i in labelled.items()]
+
+
+def _in_folders(directory: Path, layout: str) -> list[TestSet]:
+    folders = class_folders(directory, layout)
+    passed_over: Counter[str] = Counter()
+    images: dict[Path, list[Path]] = {}
+    for path in {folder.path: None for folder in folders}:
+        images[path], others = _images_below(path)
+        if not images[path]:
+            told = f" ({format_kinds(others)})" if others else ""
+            raise UserError(f"{path}: no images in this class folder{told}")
+        passed_over += others
+    if passed_over:
+        _log.warning(
+            "%s: passed over, as no images by their names: %s",
+            *(printable(str(directory)), format_kinds(dict(passed_over.most_common()))),
+        )
+
+    def of_class(name: str, label: int) -> tuple[Path, ...]:
+        own = [x.path for x in folders if (x.test_set, x.label) == (name, label)]
+        return tuple(sorted({image for path in own for image in images[path]}))
+
+    names = sorted({folder.test_set for folder in folders})
+    return [TestSet(name, of_class(name, 0), of_class(name, 1)) for name in names]
+
+
+def _images_below(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The images in a folder and below, and how many other files there are, by kind."""
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    for at, names in storage.walk(str(folder)):
+        images += [Path(at, name) for name in names if is_image(name)]
+        others.update(storage.kind_of(name) for name in names if not is_image(name))
+    return images, others
+
+
+def _tell_of_formats(test_set: TestSet) -> None:
+    """Warns of classes that differ in the format of their files: one can be told by the other."""
+    shares = [
+        {kind: count / len(paths) for kind, count in Counter(map(_format, paths)).items()}
+        for paths in (test_set.real, test_set.generated)
     ]
-    if not bursts:
-        return labelled
-    groups = file_groups([image.path for image in labelled])
-    return [replace(i, group=str(group)) for i, group in zip(labelled, groups, strict=True)]
-
-
-def _find_test_sets(directory: Path) -> list[TestSet]:
-    if _class_folders(directory):
-        return [_read_set(directory, directory.resolve().name)]
-    tops = sorted(
-        top for top in directory.iterdir() if top.is_dir() and not top.name.startswith(".")
-    )
-    labelled = [top for top in tops if next(_parents(top), None)]
-    if not labelled:
-        raise UserError(
-            f"{directory}: no labelled images found; expected, at any depth, a folder of "
-            f"photographs beside one of generated images, named {_LAYOUTS_TEXT}"
-        )
-    for top in tops:
-        if top not in labelled:
-            name = printable(str(top))
-            _log.warning("%s: left out, no folders named %s in it", name, _LAYOUTS_TEXT)
-    return [_read_set(top, top.name) for top in labelled]
-
-
-def _class_folders(parent: Path) -> list[Path]:
-    return sorted(
-        child for child in parent.iterdir() if child.name.lower() in _LABELS and child.is_dir()
-    )
-
-
-def _parents(top: Path) -> Iterator[Path]:
-    """Folders at or below `top` that hold class folders, without looking into those."""
-    seen = set()
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, children, _ in os.walk(top, onerror=refuse, followlinks=True):
-        real_path = os.path.realpath(folder)
-        if real_path in seen:  # a link back to a folder above
-            children.clear()
-            continue
-        seen.add(real_path)
-        if any(child.lower() in _LABELS for child in children):
-            yield Path(folder)
-        children[:] = sorted(
-            child
-            for child in children
-            if child.lower() not in _LABELS and not child.startswith(".")
+    alike = sum(min(share, shares[1].get(kind, 0.0)) for kind, share in shares[0].items())
+    if alike < 0.5:
+        _log.warning(
+            "%s: photographs are mostly %s, generated images mostly %s: what tells these formats "
+            "apart passes for a detection; compress both alike",
+            *(printable(test_set.name), *(max(share, key=share.__getitem__) for share in shares)),
         )
 
 
-def _read_set(top: Path, name: str) -> TestSet:
-    images: tuple[list[Path], list[Path]] = ([], [])
-    for parent in _parents(top):
-        folders = _class_folders(parent)
-        for layout in LAYOUTS:
-            present = {folder.name.lower() for folder in folders} & set(layout)
-            if len(present) == 1:
-                missing = next(name for name in layout if name not in present)
-                raise UserError(
-                    f"{parent}: one class only: {present.pop()} has no {missing} beside it; "
-                    "add that folder or take this one out"
-                )
-        for folder in folders:
-            found = find_images([folder])
-            if not found:
-                raise UserError(f"{folder}: no images in this class folder")
-            images[_LABELS[folder.name.lower()]].extend(found)
-    real, generated = (tuple(sorted(paths)) for paths in images)
-    return TestSet(valid_text(name), real, generated)
+def _format(path: Path) -> str:
+    """The format by the name of a file."""
+    suffix = storage.suffix_of(path.name)
+    return "JPEG" if suffix in _JPEG else suffix.removeprefix(".").upper() or "without extension"
+
+
+def _in_list(path: Path) -> list[TestSet]:
+    images = read_list(path)
+    sets = []
+    for name in sorted({image.test_set for image in images}):
+        own = [image for image in images if image.test_set == name]
+        real, generated = (
+            tuple(sorted(i.path for i in own if i.label == label)) for label in (0, 1)
+        )
+        if not real or not generated:
+            absent = "generated images" if real else "photographs"
+            raise UserError(f"{path}: no {absent} in the test set {name!r}")
+        sets.append(TestSet(name, real, generated, {i.path: i.group for i in own if i.group}))
+    if not sets:
+        raise UserError(f"{path}: no images in this list")
+    return sets

@@ -328,8 +328,8 @@ def _whole(directory: os.PathLike[str]) -> Iterator[None]:
         if isinstance(error, UserError) or (found is not None and found.errno is not None):
             raise
         raise UserError(
-            f"{directory}: its files are damaged ({describe(error)}); copy the directory anew or "
-            "run `exif-jax prepare` again"
+            f"{directory}: a file of the records is damaged or was copied in part "
+            f"({describe(error)}); copy the directory anew or run `exif-jax prepare` again"
         ) from error
 
 

@@ -17,6 +17,8 @@ from etils import epath
 from data_pipelines.errors import UserError
 
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+NOT_ENTERED: Final = frozenset({"__MACOSX", "@eaDir", ".thumbnails"})
+"""Where programs of macOS, Synology and Android keep notes on photos, and small copies of them."""
 _MAX_SUFFIX: Final = 12
 # Limits of Linux, in bytes; no disk has files beyond them.
 _MAX_PATH: Final = 4096
@@ -56,7 +58,8 @@ def kind_of(name: str) -> str:
     macOS keeps what a foreign disk has no room for in files named as the photos, with "._" before.
     """
     if name.endswith("/"):  # see `walk`
-        return "folder too deep"
+        folder = name[:-1]
+        return f"folder {folder}" if folder in NOT_ENTERED else "folder too deep"
     if name.startswith("._"):
         return "._*"
     suffix = suffix_of(name)
@@ -163,15 +166,16 @@ def list_folder(folder: str) -> tuple[list[str], list[str]]:
 def walk(top: str) -> Iterator[tuple[str, list[str]]]:
     """Yields every folder from `top` down with the names of its files; follows no links.
 
-    A folder so deep that no path leads there is among the files, so that it is counted.
+    Folders that are not entered (`NOT_ENTERED`, and those so deep that no path leads there) are
+    among the files, with a "/" behind, so that they are counted.
     """
     waiting = [top]
     while waiting:
         folder = waiting.pop()
         folders, files = list_folder(folder)
-        paths = {name: join(folder, name) for name in folders if name != "__MACOSX"}
-        too_deep = {name for name, path in paths.items() if is_too_long(path)}
-        yield folder, [*files, *(f"{name}/" for name in sorted(too_deep))]
+        paths = {name: join(folder, name) for name in folders}
+        closed = {name for name, path in paths.items() if name in NOT_ENTERED or is_too_long(path)}
+        yield folder, [*files, *(f"{name}/" for name in sorted(closed))]
         waiting += [
-            path for name, path in paths.items() if name not in too_deep and not is_link(path)
+            path for name, path in paths.items() if name not in closed and not is_link(path)
         ]

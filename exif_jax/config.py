@@ -180,9 +180,10 @@ class OneClassConfig:
 
 @dataclass
 class LabelledConfig:
-    """Photographs and generated images in labelled folders."""
+    """Photographs and generated images in labelled folders or a list."""
 
-    images: str = ""  # labelled directory (see the README)
+    images: str = ""  # labelled directory or CSV list (see docs/labelled.md)
+    layout: str = ""  # of the directory, such as splits or pairs:train; found out where not given
     patches: int = 16  # random crops of each image in a batch
     threads: int = 8  # decoding threads of each process
     validation_fraction: float = 0.1  # of the images of each class, kept from training
@@ -212,10 +213,13 @@ class BinaryConfig:
 
 @dataclass
 class TestImagesConfig:
-    """Labelled folders to evaluate on."""
+    """Labelled images to evaluate on."""
 
     __test__ = False
-    images: str = ""  # labelled directory; every top folder with a pair of classes is a test set
+    # Labelled directory or CSV list; every top folder with a pair of classes is a test set, see
+    # docs/labelled.md.
+    images: str = ""
+    layout: str = ""  # of the directory, such as splits or pairs:val; found out where not given
 
 
 @dataclass

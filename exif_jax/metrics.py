@@ -7,7 +7,10 @@ positive class; 0 = photograph), both [n]. Throughout, scores that are not finit
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn import metrics as sklearn_metrics
+from etils import epy
+
+with epy.lazy_imports():  # a second or two, and training needs few of its numbers
+    from sklearn import metrics as sklearn_metrics
 
 Numbers = np.ndarray | Sequence[float]
 

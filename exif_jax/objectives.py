@@ -36,6 +36,8 @@ class Objective:
         kind: name of the objective, stored with the extractor.
         measure: name of its quality in the metrics.
         classes: names of the classes, if it has any.
+        vectorised: its loss is that of all objectives which differ in name and weight alone, so
+            `jax.vmap` may compute these at once.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Objective:
 
     kind: ClassVar[str]
     measure: ClassVar[str]
+    vectorised: ClassVar[bool] = False
 
     @property
     def size(self) -> int:
@@ -136,6 +139,7 @@ class Ranked(TagObjective):
 
     kind: ClassVar[str] = "ranked"
     measure: ClassVar[str] = "concordance"
+    vectorised: ClassVar[bool] = True
 
     @property
     def size(self) -> int:

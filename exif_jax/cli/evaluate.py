@@ -3,10 +3,11 @@ r"""Evaluates detectors on labelled test sets, plain and perturbed: tables, scor
   exif-jax eval --config=evaluation --config.detectors=RUN2/detector,RUN3/detector \
       --config.data.images=LABELLED --config.perturbations=none,jpeg:95,blur:1.0 --workdir=RUN4
 
-Every top folder of LABELLED with folders of photographs and of generated images (0_real and 1_fake,
-at any depth) is a test set. The workdir gets results.json, results.csv, scores.csv, skipped.jsonl
-and plots/. A killed evaluation goes on with the images that are not yet scored; a finished one says
-so. If detectors or images have changed since, all is done anew.
+LABELLED: every top folder with folders of photographs and of generated images (0_real and 1_fake,
+at any depth) is a test set. Benchmarks that lie otherwise are recognised, and a CSV list with the
+columns path,label does as well: docs/labelled.md. The workdir gets results.json, results.csv,
+scores.csv, skipped.jsonl and plots/. A killed evaluation goes on with the images that are not yet
+scored; a finished one says so. If detectors or images have changed since, all is done anew.
 
 example: exif-jax eval --config=evaluation --config.detectors=runs/one_class,runs/binary \
              --config.data.images=labelled_test --workdir=runs/evaluation
@@ -66,7 +67,7 @@ def evaluate(config: object, workdir: Path) -> None:
             f"config.detectors: two detectors have the same name ({', '.join(detectors)}): a "
             "detector is named after its run's directory, so rename one of them"
         )
-    test_sets = find_test_sets(Path(config.data.images))
+    test_sets = find_test_sets(Path(config.data.images), config.data.layout)
     perturbations = parse_perturbations(config.perturbations)
     open_run(workdir, config, "evaluation")
     where = f"results.json, results.csv, scores.csv and plots/ are in {workdir}"
@@ -102,8 +103,10 @@ def _digest_of_images(test_sets: Iterable["TestSet"]) -> str:
     digest = hashlib.sha256()
     for test_set in test_sets:
         for path in (*test_set.real, *test_set.generated):
-            facts = path.stat()
-            digest.update(
-                f"{test_set.name} {path!r} {facts.st_size} {facts.st_mtime_ns}\n".encode()
-            )
+            try:
+                facts = path.stat()
+                state = f"{facts.st_size} {facts.st_mtime_ns}"
+            except (OSError, ValueError):
+                state = "unreadable"  # a link to nothing; why, is told where it is read
+            digest.update(f"{test_set.name} {path!r} {state}\n".encode())
     return digest.hexdigest()

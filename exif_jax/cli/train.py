@@ -33,17 +33,22 @@ def train(config: object, workdir: Path) -> None:
     Raises:
         UserError: the configuration, its inputs or the workdir do not fit.
     """
-    # Imported here, so that --help and a misspelt flag answer at once.
+    # Imported here, so that --help and a misspelt flag answer at once, and a stage starts sooner.
     from data_pipelines.errors import UserError
     from exif_jax.config import BinaryConfig, OneClassConfig, PretextConfig
-    from exif_jax.stages import binary, one_class, pretext
 
     match config:
         case PretextConfig():
+            from exif_jax.stages import pretext
+
             pretext.run(config, workdir)
         case OneClassConfig():
+            from exif_jax.stages import one_class
+
             one_class.run(config, workdir)
         case BinaryConfig():
+            from exif_jax.stages import binary
+
             binary.run(config, workdir)
         case _:
             raise UserError(

@@ -202,7 +202,7 @@ def _check(
     for name in names:
         if name == MEAN or names.count(name) > 1:
             why = "stands for the mean of all" if name == MEAN else "is given more than once"
-            raise UserError(f"test set name {name!r} {why}: rename its folder")
+            raise UserError(f"test set name {name!r} {why}: rename its folder or group of lines")
 
 
 def _score_batch(

@@ -11,6 +11,7 @@ from typing import Any, Final
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from exif_jax.config import PublishedEncoder, check_choice, check_whole
@@ -21,7 +22,7 @@ from exif_jax.models.srm import srm_kernels
 _ATTENTION_ENTRIES = 2**20
 
 
-def compose_kernels(first: Array, second: Array) -> Array:
+def compose_kernels(first: np.ndarray, second: Array) -> Array:
     """Kernel of two correlations in a row, so that one pass does both.
 
     Args:
@@ -31,14 +32,15 @@ def compose_kernels(first: Array, second: Array) -> Array:
     Returns:
         [h + h' - 1, w + w' - 1, planes, C].
     """
-    rows, columns = second.shape[:2]
-    height, width = first.shape[0] + rows - 1, first.shape[1] + columns - 1
-    composed = jnp.zeros((height, width, second.shape[2], second.shape[4]), second.dtype)
+    (height, width), (rows, columns) = first.shape[:2], second.shape[:2]
+    # One product with a constant compiles several times as fast as a sum of shifted products.
+    shifted = np.zeros((height + rows - 1, width + columns - 1, rows, columns, first.shape[2]))
     for i in range(rows):
         for j in range(columns):
-            term = jnp.einsum("hwf,cfo->hwco", first, second[i, j], precision="highest")
-            composed = composed.at[i : i + first.shape[0], j : j + first.shape[1]].add(term)
-    return composed
+            shifted[i : i + height, j : j + width, i, j] = first
+    return jnp.einsum(
+        "hwijf,ijpfc->hwpc", jnp.asarray(shifted, second.dtype), second, precision="highest"
+    )
 
 
 def residual_convolution(x_MHWC: Array, kernel: Array) -> Array:
@@ -56,7 +58,7 @@ def residual_convolution(x_MHWC: Array, kernel: Array) -> Array:
     Returns:
         [M, H, W, C] in the precision of the kernel.
     """
-    srm = jnp.asarray(srm_kernels(), kernel.dtype)
+    srm = srm_kernels()
     kernel = kernel.reshape(3, 3, 3, srm.shape[-1], -1)
     # (output rows, input rows, kernel rows of srm and of the 3x3, padding), inside first.
     everywhere = (slice(None), slice(None), slice(None), slice(None), 3)

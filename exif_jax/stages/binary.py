@@ -159,7 +159,8 @@ def _teacher(
 
 
 def _images(config: BinaryConfig) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    images = labelled_images(find_test_sets(Path(config.data.images)), bursts=True)
+    test_sets = find_test_sets(Path(config.data.images), config.data.layout)
+    images = labelled_images(test_sets, bursts=True)
     return _split(images, config.data.validation_fraction, config.seed)
 
 

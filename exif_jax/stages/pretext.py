@@ -1,7 +1,10 @@
 """Pretext stage: learn features of photographs from their EXIF tags."""
 
+import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,13 +69,39 @@ def objective_losses(
         or pairs, 0 where there is none.
     """
     first = lax.axis_index(AXIS) * groups_B.shape[0]
-    parts = {}
-    for objective, values in zip(objectives, labels, strict=True):
-        rows = Rows(outputs[objective.name], values, groups_B)
+    whole_groups = lax.all_gather(groups_B, AXIS, tiled=True)
+
+    def mean_part(objective: Objective, scores: Array, values: Array) -> Array:
         # What an objective does not read of the whole batch is never gathered: XLA drops it.
-        batch = Rows(*(lax.all_gather(x, AXIS, tiled=True) for x in rows))
-        parts[objective.name], _ = masked_mean_part(*objective.loss(rows, batch, first))
+        whole_scores, whole_values = (lax.all_gather(x, AXIS, tiled=True) for x in (scores, values))
+        rows = Rows(scores, values, groups_B)
+        batch = Rows(whole_scores, whole_values, whole_groups)
+        part, _ = masked_mean_part(*objective.loss(rows, batch, first))
+        return part
+
+    parts: Metrics = {}
+    for alike in _alike(objectives):
+        names = [objectives[i].name for i in alike]
+        scores, values = [outputs[name] for name in names], [labels[i] for i in alike]
+        of_one = partial(mean_part, objectives[alike[0]])
+        if len(alike) == 1:
+            parts[names[0]] = of_one(scores[0], values[0])
+        else:
+            means = jax.vmap(of_one)(jnp.stack(scores), jnp.stack(values))
+            parts |= dict(zip(names, means, strict=True))
     return parts
+
+
+def _alike(objectives: Sequence[Objective]) -> list[list[int]]:
+    """Positions of objectives whose losses are one function: they are computed at once.
+
+    One program for all ranked tags compiles sooner than one for each, and gathers all in one go.
+    """
+    alike: dict[Any, list[int]] = {}
+    for i, objective in enumerate(objectives):
+        key = dataclasses.replace(objective, name="", weight=1.0) if objective.vectorised else i
+        alike.setdefault(key, []).append(i)
+    return list(alike.values())
 
 
 def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: int) -> LossFn:

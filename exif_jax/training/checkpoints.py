@@ -9,6 +9,8 @@ import orbax.checkpoint as ocp
 from grain import checkpoint as grain_checkpoint
 
 from data_pipelines.disk import naming
+from data_pipelines.errors import UserError
+from data_pipelines.storage import describe
 
 
 class Checkpoints:
@@ -50,14 +52,23 @@ class Checkpoints:
             self._manager.save(step, args=args)
 
     def restore(self, step: int, state: Any, data: Any) -> Any:
-        """The saved state, placed like `state`; the iterator is set to its saved position."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(_present(state)),
-                data=grain_checkpoint.CheckpointRestore(data),
-            ),
+        """The saved state, placed like `state`; the iterator is set to its saved position.
+
+        Raises:
+            UserError: parts of it are missing or wrong, as in a run that was copied in part.
+        """
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(_present(state)),
+            data=grain_checkpoint.CheckpointRestore(data),
         )
+        try:
+            restored = self._manager.restore(step, args=args)
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"{self._directory / str(step)}: this checkpoint cannot be restored "
+                f"({describe(error)}); if the run was copied, copy it anew, or delete this folder "
+                "to continue from the checkpoint before"
+            ) from error
         return dataclasses.replace(state, **restored["state"])
 
     def close(self) -> None:

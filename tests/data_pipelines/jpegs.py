@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import numpy as np
+import piexif
 from PIL import Image
 
 END = b"\xff\xd9"
@@ -86,6 +87,14 @@ def _small(image: Image.Image) -> Image.Image:
     return image.resize((80, 72))
 
 
+def _in_second(data: bytes, segment: bytes) -> bytes:
+    """Puts a segment of metadata into the second picture."""
+    start = data.index(END) + 4  # the next one begins
+    length = (len(segment) + 2).to_bytes(2, "big")
+    return data[:start] + b"\xff\xe1" + length + segment + data[start:]
+
+
+_SIZES = piexif.dump({"Exif": {piexif.ExifIFD.PixelXDimension: 5472}})
 _TWO = several(scene(), scene(seed=1), quality=90)
 MULTI_PICTURE: dict[str, bytes] = {
     "two of a size": _TWO,
@@ -100,5 +109,7 @@ MULTI_PICTURE: dict[str, bytes] = {
     "a list of no entries": _index(_TWO, b"\xff\xff", 8),
     "a list of millions": _index(_TWO, b"\xff\xff\xff\xff", 30),
     "a list that lies elsewhere": _index(_TWO, b"\xff\xff\xff\xff", 4),
+    "a second of another size in its EXIF": _in_second(_TWO, _SIZES),
+    "a second with XMP": _in_second(_TWO, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"),
     "a video behind it": _TWO + b"\0\0\0\x18ftypmp42" + bytes(3000),
 }

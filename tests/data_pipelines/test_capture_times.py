@@ -72,6 +72,8 @@ def test_all_forms_are_read(text: object, expected: ClockTime) -> None:
     [
         *("", "\0", "yesterday", "    :  :     :  :  ", "0000:00:00 00:00:00", "0000-00-00"),
         *("0001-01-01T00:00:00", "1970:01:01 00:00:00", "1904:01:01 00:00:00"),  # unset clocks
+        *("1980:01:01 00:00:00", "2002:12:08 12:00:00", "2002-12-08T12:00:00.000+02:00"),
+        *("20022:05:01 10:00:00", "00:47:40+02:00"),
         *("2012:13:01 10:37:28", "2012:00:01 10:37:28", "2011:02:29 10:37:28", "31/31/2012"),
         *("2012:12:01 25:00:00", "2012:12:01 10:60:00", "2012:12:01 10:37:61", "99999999"),
         *("12:12:01 10:37:28", "2012:12:01 10", "2012", 2012, None, 1.5, True, ("2012:12:01",)),
@@ -123,3 +125,30 @@ def test_any_text_is_read_or_not_but_never_raises(text: str | bytes) -> None:
     time = parse_time(text)
     assert time is None or time.seconds < 1e12
     capture_time({"DateTimeOriginal": "2012:12:01", "SubSecTimeOriginal": text, "OffsetTime": text})
+
+
+@pytest.mark.parametrize(
+    "text", ["1980:01:01 00:00:01", "2002:12:08 12:00:01", "2050:12:31 00:00:00"]
+)
+def test_a_clock_that_was_set_wrong_still_tells_photos_apart(text: str) -> None:
+    assert parse_time(text) is not None
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        # A program that edited the photo elsewhere writes its own zone into OffsetTime.
+        ({"OffsetTime": "+08:00", "OffsetTimeOriginal": "+01:00"}, HOUR),
+        ({"OffsetTime": "+02:00"}, 2 * HOUR),
+        ({"OffsetTimeOriginal": "-05:30"}, -5.5 * HOUR),
+        ({}, None),
+    ],
+)
+def test_the_zone_is_that_of_the_capture(raw: dict[str, str], expected: float | None) -> None:
+    time = capture_time({"DateTimeOriginal": "2012:12:01 10:37:28", **raw})
+    assert time is not None and time.zone == expected
+
+
+def test_an_unset_time_makes_way_for_the_next_field() -> None:
+    raw = {"DateTimeOriginal": "2002:12:08 12:00:00", "DateTimeDigitized": "2012:12:01 10:37:28"}
+    assert capture_time(raw) == PLAIN

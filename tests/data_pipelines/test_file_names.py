@@ -19,6 +19,8 @@ from data_pipelines.file_names import NO_PLACE, place_in_series, time_in, time_o
         ("00001IMG_00001_BURST20230102101112345_COVER.jpg", "2023:01:02 10:11:12.345"),
         ("WP_20230102_10_11_12_Pro.jpg", "2023:01:02 10:11:12"),
         ("2023-01-02 10.11.12.jpg", "2023:01:02 10:11:12"),
+        ("2023-01-02_10.11.12.jpg", "2023:01:02 10:11:12"),
+        ("Screenshot_20230102-101112_Fennec_F-Droid.png", "2023:01:02 10:11:12"),
         ("2023-01-02T10:11:12.heic", "2023:01:02 10:11:12"),
         ("photo_2023-01-02_10-11-12.jpg", "2023:01:02 10:11:12"),
         ("signal-2023-01-02-101112.jpeg", "2023:01:02 10:11:12"),
@@ -36,6 +38,7 @@ def test_phones_and_programs_write_the_time_into_the_name(name: str, time: str) 
     "name",
     [
         *("IMG_1234.JPG", "20230102_101112/IMG_1.JPG", "IMG-20230102-WA0012.jpg", "20230102.jpg"),
+        *("IMG_20230101_A.jpg", "22-04-06 15-21-03 2160.jpg"),  # the day may come first, too
         *("IMG_20231302_101112.jpg", "IMG_20230230_101112.jpg", "12320230102_101112.jpg", "", "/"),
     ],
 )

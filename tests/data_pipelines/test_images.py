@@ -154,6 +154,14 @@ def test_damage_is_named(tmp_path: Path, make_photo: Callable[..., Path]) -> Non
     assert reason_of(pipe) == "unreadable"
 
 
+@pytest.mark.parametrize("brand", [b"qt  ", b"mp42", b"isom"])
+def test_a_film_under_the_name_of_a_photo_is_no_image(tmp_path: Path, brand: bytes) -> None:
+    film = b"\0\0\0\x18ftyp" + brand + bytes(4) + brand + b"\0\0\0\x08moov" + bytes(100)
+    for name in ("IMG_1.HEIC", "IMG_1.jpg"):
+        (tmp_path / name).write_bytes(film)
+        assert reason_of(tmp_path / name) == "not_an_image"
+
+
 def test_large_files_are_not_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"x" * 100)

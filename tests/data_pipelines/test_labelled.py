@@ -91,6 +91,29 @@ def test_bad_folders_give_one_clear_error(
         assert part in str(error.value)
 
 
+def test_what_is_no_image_by_its_name_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "a/real/x.png", "a/real/._x.png", "a/real/Thumbs.db", "a/fake/y.png")
+    make(tmp_path, "a/fake/deep/._y.png", "a/fake/index.html", "a/fake/prompts.txt")
+    (found,) = find_test_sets(tmp_path)
+    assert len(found.real) == len(found.generated) == 1
+    assert "passed over, as no images by their names: 2 ._*, 1 " in caplog.text
+    (tmp_path / "a/fake/y.png").unlink()
+    with pytest.raises(UserError, match=r"no images in this class folder \(.*1 \._\*"):
+        find_test_sets(tmp_path)
+
+
+def test_classes_of_different_formats_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "a/real/0.jpg", "a/real/1.JPEG", "a/real/2.png", "a/fake/0.png", "a/fake/1.webp")
+    make(tmp_path, "b/real/0.jpg", "b/real/1.png", "b/fake/0.jfif", "b/fake/1.webp")
+    find_test_sets(tmp_path)
+    assert "a: photographs are mostly JPEG, generated images mostly PNG: what" in caplog.text
+    assert "b: photographs" not in caplog.text
+
+
 def test_an_absent_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         find_test_sets(tmp_path / "nowhere")

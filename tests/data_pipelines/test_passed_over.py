@@ -72,3 +72,15 @@ def test_many_kinds_are_told_in_few_words():
     words = format_kinds(dict(sorted(counts.items(), key=lambda item: -item[1])))
     assert words.startswith("2,000 .mov, 100 .0, ") and words.endswith(", 836 of other kinds")
     assert format_kinds({}) == ""
+
+
+def test_small_copies_that_programs_keep_are_no_photos(tmp_path):
+    for name in ("@eaDir/1.JPG/SYNOPHOTO_THUMB_XL.jpg", ".thumbnails/2.jpg", "__MACOSX/._1.JPG"):
+        write(tmp_path / "d" / name)
+    write(tmp_path / "d" / "1.JPG")
+    found = find_files([tmp_path / "d"])
+    assert [item.name for item in found.items] == ["1.JPG"]
+    kinds = {"folder .thumbnails": 1, "folder @eaDir": 1, "folder __MACOSX": 1}
+    assert found.passed_over == kinds
+    archive = shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "d")
+    assert [item.name for item in find_files([archive]).items] == ["a.zip/1.JPG"]

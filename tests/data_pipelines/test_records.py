@@ -4,7 +4,7 @@ import math
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -244,7 +244,7 @@ def test_files_that_libraries_cannot_read_are_one_line(
 ) -> None:
     assert (directory / name).exists()
     (directory / name).write_bytes(text)
-    with pytest.raises(UserError, match="its files are damaged") as refused:
+    with pytest.raises(UserError, match="damaged or was copied in part") as refused:
         records = open_records(directory)
         for split in records.splits:
             source = records.source(split)
@@ -256,5 +256,26 @@ def test_a_window_that_is_damaged_is_one_line(directory: Path) -> None:
     records = open_records(directory)
     raw = records.source("train")[0]
     for image in (raw["image"][:100], b"", raw["image"].replace(b"IDAT", b"IDAX")):
-        with pytest.raises(UserError, match="its files are damaged"):
+        with pytest.raises(UserError, match="damaged or was copied in part"):
             records.decode({**raw, "image": image})
+
+
+def _flip(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [_flip, lambda data: data[: len(data) // 2], lambda data: b""])
+def test_a_shard_that_was_copied_in_part_is_named(
+    directory: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    shard = min(directory.glob("*train.array_record*"))
+    shard.write_bytes(damage(shard.read_bytes()))
+    with pytest.raises(UserError, match=r"damaged or was copied in part .*copy the directory anew"):
+        list(map(open_records(directory).source("train").__getitem__, range(5)))
+
+
+def test_what_lies_among_records_besides(directory: Path) -> None:
+    (directory / ".DS_Store").write_bytes(b"x")
+    (directory / "._exif_photos-train.array_record-00000-of-00003").write_bytes(b"x")
+    assert len(open_records(directory).source("train")) == 5

@@ -15,7 +15,7 @@ def test_every_folder_is_walked_and_no_link_is_followed(tmp_path: Path) -> None:
         path.touch()
     (tmp_path / "a/loop").symlink_to(tmp_path)
     found = {folder.removeprefix(str(tmp_path)): names for folder, names in walk(str(tmp_path))}
-    assert found == {"": ["1.jpg"], "/a": ["2.jpg"], "/a/.b": ["3.jpg"]}
+    assert found == {"": ["1.jpg", "__MACOSX/"], "/a": ["2.jpg"], "/a/.b": ["3.jpg"]}
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -198,3 +198,31 @@ def test_another_run_in_the_same_workdir_replaces_the_results(
     assert len(json.loads((tmp_path / "results.json").read_text())) == 3
     run(labelled, tmp_path)
     assert (tmp_path / "scores.csv").read_bytes() == first
+
+
+def test_what_lies_in_folders_besides_images_is_counted_with_reasons(
+    labelled: Path, tmp_path: Path
+) -> None:
+    real = labelled / "easy" / "real"
+    (real / "web.jpg").write_bytes(b"<!DOCTYPE html><html><body>404</body></html>")
+    (real / "moved.jpg").symlink_to(tmp_path / "gone.jpg")
+    (real / "._0.png").write_bytes(b"\0\5\x16\7")
+    row, *_ = run(labelled, tmp_path / "out")
+    assert (row.test_set, row.n_real, row.n_generated, row.n_skipped) == ("easy", 7, 7, 2)
+    skipped = [
+        json.loads(line) for line in (tmp_path / "out/skipped.jsonl").read_text().split("\n")[:-1]
+    ]
+    assert {Path(s["path"]).name: (s["reason"], s["label"]) for s in skipped} == {
+        "web.jpg": ("not_an_image", 0),
+        "moved.jpg": ("unreadable", 0),
+    }
+    assert "a link to a file that is not there" in {s["message"] for s in skipped}
+
+
+def test_a_list_is_scored_like_the_folders_it_names(labelled: Path, tmp_path: Path) -> None:
+    lines = [
+        f"{path.relative_to(tmp_path)},{int(path.parent.name == 'fake')},{path.parts[-3]}"
+        for path in labelled.rglob("*.png")
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,test_set", *lines]))
+    assert run(tmp_path / "list.csv", tmp_path / "a") == run(labelled, tmp_path / "b")

@@ -51,6 +51,21 @@ def config(extractor, images, **fields):
     return BinaryConfig(str(extractor), steps=0, batch_size=8, data=data, **fields)
 
 
+def test_groups_of_a_list_are_not_divided(labelled, tiny_extractor, tmp_path):
+    files = sorted(labelled.rglob("*.jpg"))
+    groups = [index % 4 for index in range(len(files))]  # across the burst
+    lines = [
+        f"{path},{int('1_fake' in str(path))},{group}"
+        for path, group in zip(files, groups, strict=True)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,group", *lines]))
+    train, held_out = binary._images(config(tiny_extractor, tmp_path / "list.csv"))
+    assert len(train) == len(held_out) == len(files) // 2
+    for label in (0, 1):
+        sides = [{i.group for i in side if i.label == label} for side in (train, held_out)]
+        assert not sides[0] & sides[1] and len(sides[0]) == len(sides[1]) == 2
+
+
 @pytest.fixture
 def stage(tiny_extractor, labelled, tmp_path, monkeypatch):
     """(the stage that a run hands to the loop, the run's directory)."""

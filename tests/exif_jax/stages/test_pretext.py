@@ -35,3 +35,26 @@ def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
         assert not np.asarray(gradients[name]).any()
     assert np.asarray(parts["ISO"]).sum() > 0 and np.asarray(gradients["ISO"]).any()
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((gradients, parts)))
+
+
+@pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
+def test_ranked_tags_at_once_have_the_losses_of_each_alone(pairing):
+    outputs, labels = outputs_and_labels()
+    objectives = build_objectives(TARGETS, PretextConfig(ranking=pairing))
+    mesh = data_mesh()
+
+    def losses(outputs, labels):
+        groups = jnp.arange(len(labels)) + 100 * jax.lax.axis_index("data")
+        columns = list(labels.T)
+        at_once = objective_losses(outputs, columns, groups, objectives)
+        alone = {}
+        for objective, column in zip(objectives, columns, strict=True):
+            alone |= objective_losses(outputs, [column], groups, (objective,))
+        return jax.tree.map(lambda part: part[None], (at_once, alone))
+
+    mapped = over_devices(losses, mesh, (SHARDED, SHARDED), SHARDED)
+    at_once, alone = mapped(shard(outputs, mesh), shard(labels, mesh))
+    assert at_once.keys() == alone.keys()
+    assert sum(np.asarray(part).any() for part in alone.values()) > 4
+    for name, part in alone.items():
+        np.testing.assert_allclose(at_once[name], part, rtol=1e-6, err_msg=name)

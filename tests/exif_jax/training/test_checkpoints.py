@@ -1,13 +1,15 @@
-"""Checkpoints on a full disk: an error that names them, and the last whole one stays."""
+"""Checkpoints on a full disk, or copied in part: an error that names them and what to do."""
 
 import errno
 import logging
+import shutil
 from dataclasses import dataclass
 
 import grain
 import numpy as np
 import pytest
 
+from data_pipelines.errors import UserError
 from exif_jax.training.checkpoints import Checkpoints
 from tests.full_disks import grow, small_disk
 
@@ -27,6 +29,17 @@ def quiet():
 
 def data():
     return iter(grain.MapDataset.range(10).to_iter_dataset())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Checkpoints of steps 1 and 2."""
+    directory = tmp_path_factory.mktemp("saved") / "checkpoints"
+    checkpoints = Checkpoints(directory)
+    for step in (1, 2):
+        checkpoints.save(step, State(np.full(4, float(step))), data())
+    checkpoints.close()
+    return directory
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -52,3 +65,43 @@ def test_a_full_disk(tmp_path, numbers):
         checkpoints.save(2, large, data())
         checkpoints.close()
         assert Checkpoints(disk / "checkpoints").latest() == 2
+
+
+def _cut(step):
+    for file in (step / "state" / "d").iterdir():
+        file.write_bytes(file.read_bytes()[:5])
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda step: shutil.rmtree(step / "state"),
+        lambda step: shutil.rmtree(step / "data"),
+        lambda step: [shutil.rmtree(step), step.mkdir()],
+        _cut,
+    ],
+)
+def test_a_checkpoint_that_was_copied_in_part(saved, tmp_path, lose):
+    shutil.copytree(saved, tmp_path / "run")
+    lose(tmp_path / "run" / "2")
+    checkpoints = Checkpoints(tmp_path / "run")
+    with pytest.raises(UserError, match=r"run/2: this checkpoint .*; if the run was copied"):
+        checkpoints.restore(2, State(np.zeros(4)), data())
+    checkpoints.close()
+    shutil.rmtree(tmp_path / "run" / "2")
+    checkpoints = Checkpoints(tmp_path / "run")
+    restored = checkpoints.restore(checkpoints.latest(), State(np.zeros(4)), data())
+    np.testing.assert_array_equal(restored.array, np.full(4, 1.0))
+    checkpoints.close()
+
+
+def test_what_lies_among_checkpoints_besides(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "run")
+    (tmp_path / "run" / "3.orbax-checkpoint-tmp-1703334121930256").mkdir()
+    for name in (".DS_Store", "._2", "2/.DS_Store"):
+        (tmp_path / "run" / name).write_bytes(b"x")
+    checkpoints = Checkpoints(tmp_path / "run")
+    assert checkpoints.latest() == 2
+    restored = checkpoints.restore(2, State(np.zeros(4)), data())
+    np.testing.assert_array_equal(restored.array, np.full(4, 2.0))
+    checkpoints.close()

@@ -62,11 +62,28 @@ def test_utf16_and_single_object(write):
         assert sidecars.entries["a.jpg"].raw == {"PhotographicSensitivity": 100}
 
 
+@pytest.mark.parametrize("text", ["Hornv\xedk".encode("latin-1"), b"\xcf;#\xe0\xba\xdeW\x8b"])
+def test_bytes_that_are_no_utf_8_cost_nothing_else(write, text):
+    content = b'[{"SourceFile": "a.jpg", "Caption": "%s", "Model": "X  ", "FNumber": 2.8}]' % text
+    sidecars = load_sidecars([write("1.json", content)], ["a.jpg"])
+    assert sidecars.entries["a.jpg"].raw == {"Model": "X", "FNumber": 2.8}
+
+
+def test_a_takeout_s_sidecars_are_skipped_and_listed(write, tmp_path):
+    taken = {"timestamp": "1653738315"}
+    write("b.jpg.supplemental-metadata.json", {"title": "b.jpg", "photoTakenTime": taken})
+    write("a.json", [entry("a.jpg", FNumber=2.8)])
+    sidecars = load_sidecars([tmp_path], ["a.jpg", "b.jpg"])
+    assert list(sidecars.entries) == ["a.jpg"]
+    skipped = [Path(path).name for path in sidecars.skipped]
+    assert skipped == ["b.jpg.supplemental-metadata.json"]
+
+
 @pytest.mark.parametrize("name", ["1.json", "1.txt"])
 @pytest.mark.parametrize(
     "content",
     ["[", "[1 2]", '[{"SourceFile": "a.jpg"}', "{1: 2}", '{"a": 1,}', "[1] x", "[" * 100_000,
-     '{"a":' * 100_000, "[1,]", "{'a': 1}"],
+     '{"a":' * 100_000, "[1,]", "{'a': 1}", r'[{"SourceFile": "a.jpg", "\."": "x"}]'],
 )  # fmt: skip
 def test_not_json(write, name, content):
     with pytest.raises(UserError, match=rf"{name}: not readable as JSON \("):
