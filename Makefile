@@ -18,12 +18,13 @@ SHORT := $(addprefix tests/,data_pipelines/test_records.py data_pipelines/test_p
     exif_jax/training/test_loop.py \
     exif_jax/gmm/test_em.py exif_jax/detection/test_detectors.py exif_jax/cli/test_paths.py)
 
-.PHONY: help demo demo-data demo-published test test-short lint bench shipped clean
+.PHONY: help demo demo-data demo-published test test-short lint fuzz bench shipped clean
 help:
 	@echo "make demo   a few verdicts, then the whole method on simulated photographs: minutes on 2 cores"
 	@echo "make demo-published   the same with the published network, small: a quarter of an hour"
 	@echo "make test   all tests       make lint   formatter, linter, type checker, layers"
 	@echo "make test-short PYTHON=python3.12   a few minutes of them, with another interpreter"
+	@echo "make fuzz   hostile input and interruptions, new ones every time: ten minutes"
 	@echo "make shipped DATA=DIR WORK=DIR   the shipped detectors and their results again, from the images that they learned from"
 	@echo "make bench  speed of prepare, the input pipeline, the model, the mixture and detect on this machine"
 
@@ -82,6 +83,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What is found is kept in finds/; SEED=N repeats a campaign.
+fuzz: $(VENV)/installed-test
+	$(BIN)/python -m tests.fuzzing --seconds 600 $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/prepare.py

@@ -1,6 +1,7 @@
 """How commands end: with one line for a mistake, a full disk or Ctrl-C, never with a trace."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -47,6 +48,26 @@ def expected(error: BaseException) -> Exit | None:
     return None
 
 
+@dataclasses.dataclass
+class _Interruption:
+    """Of the command that runs.
+
+    Attributes:
+        came: whether it was raised; libraries may take that for an error of their own.
+        waits: whether it is to be raised once an import is done.
+        repeats: whether the next signal is not pressed but repeated.
+        again: repeats it, unless the command ends before.
+    """
+
+    came: bool = False
+    waits: bool = False
+    repeats: bool = False
+    again: threading.Timer | None = None
+
+
+_interruption: Final = _Interruption()
+
+
 def run(command: Callable[[], int], *, is_process: bool) -> int:
     """Runs a command and tells in one line what stopped it.
 
@@ -68,13 +89,14 @@ def run(command: Callable[[], int], *, is_process: bool) -> int:
         except BrokenPipeError:
             status = 0
         except (Exception, KeyboardInterrupt) as error:
-            end = expected(error)
+            # A library may take an interruption for an error of its own.
+            end = expected(KeyboardInterrupt() if _lost_interruption(error) else error)
             if end is None:
                 raise
             say(end.line, file=sys.stderr)
             end.then()
             status = end.status
-            if isinstance(error, UserError):
+            if status == MISTAKE and isinstance(error, UserError):
                 return status
         if is_process:
             with contextlib.suppress(OSError, ValueError):
@@ -83,21 +105,28 @@ def run(command: Callable[[], int], *, is_process: bool) -> int:
         return status
 
 
+def _lost_interruption(error: BaseException) -> bool:
+    return _interruption.came and not isinstance(error, (KeyboardInterrupt, Exit))
+
+
 @contextlib.contextmanager
 def _interruptions(is_process: bool) -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt once; another, while that is dealt with, kills the process.
 
     So does one while the process comes to its end.
     """
+    _interruption.came = _interruption.waits = _interruption.repeats = False
     is_main = threading.current_thread() is threading.main_thread()
-    ours = (signal.default_int_handler, ended_early)
-    if not is_main or signal.getsignal(signal.SIGINT) not in ours:
+    usual = (signal.default_int_handler, ended_early)
+    if not is_main or signal.getsignal(signal.SIGINT) not in usual:
         yield
         return
     signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
+        if _interruption.again is not None:
+            _interruption.again.cancel()
         after = signal.SIG_DFL if is_process else signal.default_int_handler
         signal.signal(signal.SIGINT, after)
 
@@ -116,22 +145,42 @@ def not_interrupted() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: types.FrameType | None) -> None:
-    within = frame
-    while within is not None:
-        if within.f_code is _unraisable.__code__:  # where it would be lost; that repeats it
+    imports = False
+    while frame is not None and frame.f_code is not run.__code__:
+        if frame.f_code is _unraisable.__code__:  # where it would be lost; that repeats it
             return
-        within = within.f_back
+        imports = imports or frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    is_second = _interruption.waits and not _interruption.repeats
+    _interruption.repeats = False
+    # In an import libraries take it for an error of their own, or crash: it waits until that is
+    # done. A second one does not.
+    if imports and not is_second:
+        _interruption.waits = True
+        _repeat()
+        return
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _interruption.came, _interruption.waits = True, False
     raise KeyboardInterrupt
+
+
+def _repeat() -> None:
+    """Sends the interruption again, a moment later."""
+
+    def send() -> None:
+        _interruption.repeats = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    _interruption.again = threading.Timer(0.05, send)
+    _interruption.again.daemon = True
+    _interruption.again.start()
 
 
 def _unraisable(error: "sys.UnraisableHookArgs") -> None:
     """Tells nothing of an error that nobody can catch; repeats an interruption, a moment later."""
     if issubclass(error.exc_type, KeyboardInterrupt):
         signal.signal(signal.SIGINT, _interrupt)
-        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-        again.daemon = True
-        again.start()
+        _repeat()
 
 
 @contextlib.contextmanager

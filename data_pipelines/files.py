@@ -16,6 +16,7 @@ from etils import epath
 
 from data_pipelines.disk import naming
 from data_pipelines.errors import UserError
+from data_pipelines.storage import describe
 from data_pipelines.terminal import cell
 
 
@@ -107,20 +108,42 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
 
 
-def read_json_lines(path: Path) -> list[Any]:
-    """Reads a file of one JSON value a line, if it exists.
+@contextmanager
+def reading(path: str | os.PathLike[str], remedy: str) -> Iterator[None]:
+    """Turns what the content of a damaged file of ours leads to into one error that names it.
+
+    Args:
+        path: the file.
+        remedy: what to do about it.
+
+    Raises:
+        UserError: see above; a disk that fails raises what it raises.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{os.fspath(path)}: damaged ({describe(error)}); {remedy}") from error
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads a file of one JSON object a line, if it exists.
 
     A last line that a crash cut short is left out.
 
     Raises:
-        UserError: another line is not JSON.
+        UserError: another line is none.
     """
-    texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    # Bytes that are no text are no JSON either, which the line is then refused for.
+    text = path.read_bytes().decode("utf-8", "surrogateescape") if path.exists() else ""
+    texts = text.splitlines()
     lines = []
     for number, text in enumerate(texts, start=1):
         try:
-            lines.append(json.loads(text))
-        except ValueError as error:
+            line = json.loads(text)
+            if not isinstance(line, dict):
+                raise ValueError(f"{type(line).__name__} instead of an object")
+            lines.append(line)
+        except (RecursionError, ValueError) as error:
             if number < len(texts):
                 raise UserError(f"{path}: line {number} is not JSON ({error})") from error
     return lines

@@ -278,7 +278,7 @@ def _parse_step(part: str, text: str) -> tuple[Operation, Any]:
         raise UserError(f"{cannot}: {name}:LEVEL needs {kind.levels}; chain with +") from error
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, as no configuration is: the command line sets its fields
 class Augmentation:
     """Random changes to training images, each independent of the others, in this order.
 

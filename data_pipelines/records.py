@@ -13,11 +13,12 @@ The shards are written directly: the tensorflow-datasets builder needs TensorFlo
 is larger than 1 GB. Nothing here needs TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import functools
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from data_pipelines.columns import Columns
+from data_pipelines.disk import disk_error
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json
 from data_pipelines.images import WINDOW
@@ -184,7 +186,7 @@ class Records:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits: "train", and "validation" unless nothing was held out."""
-        return tuple(tfds.builder_from_directory(self.directory).info.splits)
+        return tuple(self._splits())
 
     def source(self, split: str) -> Any:
         """Opens a split for random access.
@@ -194,28 +196,45 @@ class Records:
             Items are raw records: the image still bytes.
 
         Raises:
-            UserError: there is no such split, or a file of it is missing.
+            UserError: there is no such split, or a file of it is missing or damaged; also items
+                raise it.
         """
-        builder = tfds.builder_from_directory(self.directory)
-        if split not in builder.info.splits:
+        splits = self._splits()
+        if split not in splits:
             raise UserError(
-                f"{self.directory}: no {split!r} photos, only {sorted(builder.info.splits)}; "
+                f"{self.directory}: no {split!r} photos, only {sorted(splits)}; "
                 "run `exif-jax prepare` with more photos or a larger --validation-fraction"
             )
-        missing = [p for p in builder.info.splits[split].filepaths if not p.exists()]
+        with _whole(self.directory):
+            paths = splits[split].filepaths
+        missing = [p for p in paths if not p.exists()]
         if missing:
             raise UserError(
                 f"{missing[0]}: missing; copy the directory anew or run `exif-jax prepare` again"
             )
-        return _Source(builder.info.splits[split].filepaths)
+        return _Source(paths)
+
+    def _splits(self) -> Any:
+        """What tensorflow-datasets reads of dataset_info.json and features.json."""
+        with _whole(self.directory):
+            return tfds.builder_from_directory(self.directory).info.splits
 
     def decode(self, raw: Record) -> Record:
         """Returns a record of `source` with its image decoded, uint8 [256, 256, 3].
 
         Threads may run it at once.
+
+        Raises:
+            UserError: it is damaged.
         """
-        with Image.open(io.BytesIO(raw["image"]), formats=("JPEG", "PNG")) as file:
-            return {**raw, "image": np.asarray(file)}
+        with (
+            _whole(self.directory),
+            Image.open(io.BytesIO(raw["image"]), formats=("JPEG", "PNG")) as file,
+        ):
+            image = np.asarray(file)
+            if image.shape != (WINDOW, WINDOW, 3):
+                raise ValueError(f"a window of shape {image.shape}")
+        return {**raw, "image": image}
 
     def columns(self, split: str) -> Columns:
         """Returns what the records of a split say, without decoding or even reading an image.
@@ -284,11 +303,9 @@ class _Source:
     """
 
     def __init__(self, paths: Sequence[os.PathLike[str]]) -> None:
-        self._directory = Path(paths[0]).parent
-        try:
+        self._folder = Path(paths[0]).parent if paths else Path()
+        with _whole(self._folder):
             self._files = ArrayRecordDataSource([os.fspath(path) for path in paths])
-        except RuntimeError as error:
-            raise self._damaged(error) from error
 
     def __len__(self) -> int:
         return len(self._files)
@@ -296,18 +313,24 @@ class _Source:
     def __getitem__(self, index: int) -> Record:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        try:
-            data = self._files[index]
-        except RuntimeError as error:
-            raise self._damaged(error) from error
-        return parse_record(data)
+        with _whole(self._folder):
+            return parse_record(self._files[index])
 
-    def _damaged(self, error: RuntimeError) -> UserError:
-        """The readers name no file, and speak of their format only."""
-        return UserError(
-            f"{self._directory}: a file of the records is damaged or was copied in part "
+
+@contextlib.contextmanager
+def _whole(directory: os.PathLike[str]) -> Iterator[None]:
+    """Turns what libraries raise of damaged files of records into one `UserError`."""
+    try:
+        yield
+    except Exception as error:  # protobuf, tensorflow-datasets, ArrayRecord and Pillow have many
+        found = disk_error(error)
+        # Pillow tells of damaged images by errors of the system that have no number.
+        if isinstance(error, UserError) or (found is not None and found.errno is not None):
+            raise
+        raise UserError(
+            f"{directory}: a file of the records is damaged or was copied in part "
             f"({describe(error)}); copy the directory anew or run `exif-jax prepare` again"
-        )
+        ) from error
 
 
 def parse_record(data: bytes) -> Record:

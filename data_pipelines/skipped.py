@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from data_pipelines.files import append_text, read_json_lines, write_json_lines
+from data_pipelines.files import append_text, read_json_lines, reading, write_json_lines
 from data_pipelines.storage import valid_text
 
 SKIPPED_FILE: Final = "skipped.jsonl"
@@ -65,15 +65,16 @@ class SkippedFiles:
     def __init__(self, folder: Path, process: int = 0) -> None:
         """Opens the list of a process, when there are no lists of an earlier part but the first."""
         listed = folder / SKIPPED_FILE
-        rows = [
-            row if "message" in row else skipped_row(row["path"], "unreadable", row["reason"])
-            for row in read_json_lines(listed)
-        ]
+        with reading(listed, "delete it: what cannot be read is listed anew"):
+            rows = [
+                row if "message" in row else skipped_row(row["path"], "unreadable", row["reason"])
+                for row in read_json_lines(listed)
+            ]
+            self._seen = {str(row["path"]) for row in rows}
+            self._counts = Counter(str(row["reason"]) for row in rows)
         if listed.exists() and not process:
             write_json_lines(listed, rows)
         self._path = folder / f"skipped.{process}.jsonl" if process else listed
-        self._seen = {row["path"] for row in rows}
-        self._counts = Counter(row["reason"] for row in rows)
 
     def add(self, rows: Iterable[SkippedRow]) -> None:
         """Appends the rows of files that are not in the list, and logs how many now are."""

@@ -132,8 +132,9 @@ def is_link(path: str) -> bool:
 
 
 def parent_of(path: str) -> str:
-    """The folder that holds a file."""
-    return path.rpartition("/")[0] or "/"
+    """The folder that holds a file; of remote storage at least the scheme, such as gs://."""
+    folder = path.rpartition("/")[0]
+    return f"{folder}/" if is_uri(path) and not is_uri(folder) else folder or "/"
 
 
 def join(folder: str, name: str) -> str:

@@ -5,6 +5,7 @@ line: `--config.field=value`, nested ones as `--config.data.patches=8`.
 """
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -312,6 +313,17 @@ def check_set(name: str, value: str) -> None:
     """Raises a UserError if a field that has no default was left empty."""
     if not value:
         raise UserError(f"config.{name} is not set: give --config.{name}=...")
+
+
+def check_whole(name: str, value: Any, low: int, high: int) -> None:
+    """Raises a UserError unless a value is a whole number within limits.
+
+    A file may state any, and what a network repeats a billion times is never built to its end.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise UserError(
+            f"config.{name} = {reprlib.repr(value)}: not a whole number from {low} to {high}"
+        )
 
 
 def check_positive(config: Any, *names: str) -> None:

@@ -1,5 +1,10 @@
 """The command line `exif-jax`."""
 
+from data_pipelines.early_signals import kills_at_once, quiet_start
+
+if __name__ == "__main__":
+    quiet_start()
+
 import argparse
 import importlib
 import sys
@@ -8,9 +13,7 @@ from functools import partial
 from typing import NoReturn
 
 from data_pipelines import command_line
-from data_pipelines.early_signals import kills_at_once
 from data_pipelines.terminal import printable
-from exif_jax.cli.paths import expand_home
 
 # name: (module, help, example); the module has add_arguments and run, or, of those whose flags are
 # the fields of a configuration, main.
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: words of it; None: those of the process, which ends with it.
     """
-    words = [expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    words = list(sys.argv[1:] if arguments is None else arguments)
     return command_line.run(partial(_run, words), is_process=arguments is None)
 
 
@@ -78,6 +81,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _run(words: list[str]) -> int:
+    # Only now, as most of the time before can be interrupted by nothing but a stack trace.
+    from exif_jax.cli.paths import expand_home
+
+    words = [expand_home(word) for word in words]
     parser = _Parser(
         prog="exif-jax",
         description="Tells photographs from AI-generated images by what a camera leaves in them.",

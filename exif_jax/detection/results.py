@@ -6,13 +6,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import append_text, read_json, write_csv, write_json
+from data_pipelines.files import append_text, read_json, reading, write_csv, write_json
 from exif_jax.detection.judging import Detection
 
 RESULTS: Final = "results.jsonl"
 _SETTINGS: Final = "settings.json"
 _COLUMNS: Final = ("path", "verdict", "score", "threshold", "p_value", "probability")
 Row = dict[str, Any]
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a JSON value is a result, as far as it is read again."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("path"), str)
+        and {"verdict", "score", "threshold", "reasons", "evidence"} <= row.keys()
+    )
 
 
 class Results:
@@ -65,11 +74,22 @@ class Results:
         self.done.add(detection.path)
 
     def rows(self) -> Iterator[Row]:
-        """The results, one at a time."""
+        """The results, one at a time.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         if self.path.exists():
-            with self.path.open(encoding="utf-8") as file:
-                for line in file:
-                    yield json.loads(line)
+            with self.path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    yield self._row(number, line)
+
+    def _row(self, number: int, line: bytes) -> Row:
+        with reading(self.path, "delete that line, or give another --out"):
+            row: Row = json.loads(line)
+            if not _is_row(row):
+                raise ValueError(f"line {number} is no result")
+            return row
 
     def write_csv(self, path: Path) -> None:
         """Writes them as a table, atomically; reasons and evidence are texts joined by " | "."""

@@ -6,7 +6,7 @@ Shape suffixes as in `exif_jax.models.extractor`, and C channels.
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from exif_jax.config import PublishedEncoder, check_choice
+from exif_jax.config import PublishedEncoder, check_choice, check_whole
 from exif_jax.models.extractor import Extractor, Intermediates, torch_uniform
 from exif_jax.models.srm import srm_kernels
 
@@ -284,13 +284,31 @@ class PublishedExtractor(Extractor):
         return self.mixer(tokens_BNT, mask_BN)
 
 
+_MOST_LAYERS: Final = 64
+_MOST_STAGES: Final = 7  # each but the first halves the side of a patch, 64
+# Of the fields of a configuration: smallest and largest value.
+_LIMITS: Final = {
+    "width": (1, 1024),
+    "newton_iterations": (1, 100),
+    "mixer_blocks": (0, _MOST_LAYERS),
+    "mixer_heads": (1, 1024),
+    "mixer_head_dim": (1, 1024),
+    "mixer_hidden": (1, 2**16),
+}
+
+
 def build(config: PublishedEncoder) -> PublishedExtractor:
     """The network of a configuration.
 
     Raises:
-        UserError: an unknown precision.
+        UserError: an unknown precision, or a size out of its limits.
     """
     check_choice("model.dtype", config.dtype, ("float32", "bfloat16"))
+    for name, (low, high) in _LIMITS.items():
+        check_whole(f"model.{name}", getattr(config, name), low, high)
+    check_whole("model.stage_depths: stages", len(config.stage_depths), 1, _MOST_STAGES)
+    for depth in config.stage_depths:
+        check_whole("model.stage_depths", depth, 1, _MOST_LAYERS)
     sizes = dataclasses.asdict(config)
     dtype = jnp.bfloat16 if sizes.pop("dtype") == "bfloat16" else None
     return PublishedExtractor(**sizes | {"stage_depths": tuple(config.stage_depths)}, dtype=dtype)

@@ -20,7 +20,7 @@ import scipy
 from jax import Array, lax
 
 from data_pipelines.errors import UserError
-from exif_jax.config import ResidualCovarianceEncoder, check_choice
+from exif_jax.config import ResidualCovarianceEncoder, check_choice, check_whole
 from exif_jax.models.extractor import FixedExtractor, Intermediates, Params
 from exif_jax.models.patches import STD
 from exif_jax.models.perceptron import Perceptron
@@ -381,15 +381,20 @@ def _principal_basis(x: np.ndarray, components: int) -> np.ndarray:
     return (directions * weights / np.sqrt((values * weights**2).mean())).astype(np.float32)
 
 
+_MOST_LAYERS: Final = 64
+_MOST_UNITS: Final = 2**20
+
+
 def build(config: ResidualCovarianceEncoder) -> ResidualCovarianceExtractor:
     """The network of a configuration.
 
     Raises:
         UserError: a layer without units, an unknown statistic or scale.
     """
+    check_whole("model.hidden: layers", len(config.hidden), 0, _MOST_LAYERS)
     for name, sizes in (("features", (config.features,)), ("hidden", config.hidden)):
-        if any(size < 1 for size in sizes):
-            raise UserError(f"config.model.{name} = {getattr(config, name)}: 1 unit or more")
+        for size in sizes:
+            check_whole(f"model.{name}", size, 1, _MOST_UNITS)
     if config.components < 0:
         raise UserError(f"config.model.components = {config.components} must not be less than 0")
     if not 0 <= config.linear < config.features:

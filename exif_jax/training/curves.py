@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json_lines
 from exif_jax.figures import COLOURS, LINES, STYLE, finish, save
+from exif_jax.training.runs import read_metrics
 
 # Titles of the panels of validation metrics, one for each family.
 _TITLES = {
@@ -38,7 +38,7 @@ def training_curves(metrics_path: Path, out: Path) -> Path:
     Raises:
         UserError: the file is absent or has no complete line.
     """
-    lines = read_json_lines(metrics_path)
+    lines = read_metrics(metrics_path)
     if not lines:
         raise UserError(f"{metrics_path}: missing, or holds no metrics yet; is this a run?")
     validation = [line for line in lines if line["split"] == "validation"]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from data_pipelines.files import (
     append_text,
     read_json,
     read_json_lines,
+    reading,
     write_json,
     write_json_lines,
 )
@@ -33,6 +35,7 @@ _log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
 _FREE = {"steps", "data.threads", "data.descriptions", "memory_gib"}
 _FREE |= {"checkpoint_minutes", "hang_minutes"}
+_SHOWN = 8  # differing fields in a message
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
 
 
@@ -99,10 +102,12 @@ def _open_run(
         kept = _kept_data(data_path)
         # A field that an older version did not know had what is now its default.
         new, known = flat(wanted), flat(default)
-        old = {name: known[name] for name in new.keys() & known.keys()} | flat(read_json(path))
+        with reading(path, "choose another --workdir, or restore it"):
+            there = flat(read_json(path))
+        old = {name: known[name] for name in new.keys() & known.keys()} | there
         free = _FREE if new.get("optimizer.schedule") != "cosine" else _FREE - {"steps"}
         differing = [
-            f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+            f"{name[:100]}: {reprlib.repr(old.get(name))} there, {reprlib.repr(new.get(name))} now"
             for name in sorted(old | new)
             if old.get(name) != new.get(name)
             and name not in free
@@ -117,8 +122,11 @@ def _open_run(
             notes = [f"{text}; all is done anew" for text in other_data]
             kept, other_data = {}, []
         if differing or other_data:
+            found_all = differing + other_data
+            more = len(found_all) - _SHOWN
+            shown = found_all[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
             raise UserError(
-                f"{workdir} holds another run ({'; '.join(differing + other_data)}): choose "
+                f"{workdir} holds another run ({'; '.join(shown)}): choose "
                 "another --workdir, or give that run's configuration and data to continue it"
             )
         if not notes and data.keys() - kept.keys():
@@ -197,6 +205,23 @@ def log_to_terminal() -> None:
         logging.getLogger(name).propagate = False  # other libraries' handlers would repeat them
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, see `MetricsLog`; none if there is no such file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    rows = read_json_lines(path)
+    with reading(path, "restore it, or start the run anew in another --workdir"):
+        for number, row in enumerate(rows, start=1):
+            numbers = [row[name] for name in row.keys() - {"split"}]
+            if not isinstance(row["step"], int) or not isinstance(row["split"], str):
+                raise ValueError(f"no step or no split in line {number}")
+            if not all(isinstance(x, int | float) for x in numbers):
+                raise ValueError(f"no number in line {number}")
+    return rows
+
+
 class MetricsLog:
     """metrics.jsonl and TensorBoard events of a run; only the first process writes.
 
@@ -207,7 +232,7 @@ class MetricsLog:
     def __init__(self, workdir: Path, step: int) -> None:
         """Opens the log of a run that continues after `step`."""
         self._path = workdir / "metrics.jsonl"
-        self._rows = [row for row in read_json_lines(self._path) if row["step"] <= step]
+        self._rows = [row for row in read_metrics(self._path) if row["step"] <= step]
         self._writes = jax.process_index() == 0
         if self._writes:
             write_json_lines(self._path, self._rows)

@@ -189,3 +189,80 @@ def test_an_output_that_is_full_is_one_line(lines):
     assert run.returncode == 2
     assert err.startswith("error: standard output: No space left on device; free some space")
     assert err.count("\n") == 1
+
+
+# Imports of libraries, and C++, turn the interruption into errors of their own.
+TAKEN = """
+def main():
+    try:
+        ready()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise {error}
+"""
+
+
+@pytest.mark.parametrize("error", ["AttributeError('half imported')", "RuntimeError('a\\nb')"])
+def test_ctrl_c_that_a_library_took_for_an_error_of_its_own_is_one_line(error):
+    run = process(TAKEN.format(error=error))
+    assert run.stdout.readline() == "ready\n"
+    run.send_signal(signal.SIGINT)
+    assert run.communicate(timeout=30) == ("", "interrupted\n")
+    assert run.returncode == 130
+
+
+def test_nothing_slow_is_loaded_before_ctrl_c_is_heeded():
+    code = "import sys, exif_jax.cli.__main__; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"numpy", "etils", "jax", "asyncio", "PIL"} & set(done.stdout.split())
+
+
+# A module that is imported for a second, and takes an interruption for something else.
+IMPORTS = """
+import importlib.util
+def main():
+    class Loader:
+        def create_module(self, spec):
+            return None
+        def exec_module(self, module):
+            ready()
+            try:
+                for _ in range({parts}):
+                    time.sleep(0.01)
+            except KeyboardInterrupt:
+                raise SystemError("crashed") from None
+    sys.meta_path.insert(0, type("Finder", (), dict(find_spec=lambda name, path, target=None:
+        importlib.util.spec_from_loader(name, Loader()) if name == "slow" else None)))
+    import slow
+    print("imported", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_ctrl_c_waits_until_an_import_is_done():
+    run = process(IMPORTS.format(parts=30))
+    assert run.stdout.readline() == "ready\n"
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=30)
+    assert (run.returncode, err) == (130, "interrupted\n")
+    assert out in ("", "imported\n")  # it is repeated every 50 ms
+
+
+def test_a_second_ctrl_c_does_not_wait_for_an_import():
+    run = process(IMPORTS.format(parts=6000))
+    assert run.stdout.readline() == "ready\n"
+    for _ in range(60):
+        run.send_signal(signal.SIGINT)
+        try:
+            out, err = run.communicate(timeout=0.5)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    assert (run.returncode, out) in ((130, ""), (-signal.SIGINT, ""))
+    assert err in ("", "interrupted\n")

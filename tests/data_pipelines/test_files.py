@@ -9,6 +9,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.files import (
     read_json,
     read_json_lines,
+    reading,
     replacing_directory,
     write_json,
     write_json_lines,
@@ -87,3 +88,19 @@ def test_json_lines_are_read_but_for_a_torn_last_one(tmp_path):
     path.write_text('{"c":\n{"a": 1}\n')
     with pytest.raises(UserError, match=r"rows\.jsonl: line 1 is not JSON"):
         read_json_lines(path)
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"[1]", b"3", b"[" * 100_000, b'"\xed\xa0\x80"'])
+def test_a_line_that_is_no_object_is_named(tmp_path, line):
+    (tmp_path / "rows.jsonl").write_bytes(b"{}\n" + line + b'\n{"a": 1}\n')
+    with pytest.raises(UserError, match=r"rows\.jsonl: line 2 is not JSON"):
+        read_json_lines(tmp_path / "rows.jsonl")
+
+
+def test_what_a_damaged_file_leads_to_names_it():
+    for error in (KeyError("a"), TypeError("b"), OverflowError("c\nd")):
+        with pytest.raises(UserError, match=r"^x/y: damaged \(.*\); delete it$"):  # noqa: SIM117
+            with reading("x/y", "delete it"):
+                raise error
+    with pytest.raises(FileNotFoundError), reading("x/y", "delete it"):
+        raise FileNotFoundError("z")

@@ -227,6 +227,39 @@ def test_damaged_records_are_refused(
         open_records(directory)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dataset_info.json", b"[]"),
+        ("dataset_info.json", b"\xff\xfe"),
+        ("dataset_info.json", b'{"splits": [{"name": [[]]}]}'),
+        ("features.json", b'{"featuresDict": {"features": []}}'),
+        ("features.json", b'{"pythonClassName": "a.b.C"}'),
+        ("exif_photos-train.array_record-00000-of-00003", b""),
+        ("exif_photos-train.array_record-00000-of-00003", bytes(70_000)),
+    ],
+)
+def test_files_that_libraries_cannot_read_are_one_line(
+    directory: Path, name: str, text: bytes
+) -> None:
+    assert (directory / name).exists()
+    (directory / name).write_bytes(text)
+    with pytest.raises(UserError, match="damaged or was copied in part") as refused:
+        records = open_records(directory)
+        for split in records.splits:
+            source = records.source(split)
+            [records.decode(source[i]) for i in range(len(source))]
+    assert "\n" not in str(refused.value) and str(directory) in str(refused.value)
+
+
+def test_a_window_that_is_damaged_is_one_line(directory: Path) -> None:
+    records = open_records(directory)
+    raw = records.source("train")[0]
+    for image in (raw["image"][:100], b"", raw["image"].replace(b"IDAT", b"IDAX")):
+        with pytest.raises(UserError, match="damaged or was copied in part"):
+            records.decode({**raw, "image": image})
+
+
 def _flip(data: bytes) -> bytes:
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]

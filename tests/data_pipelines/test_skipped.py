@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.errors import UserError
 from data_pipelines.skipped import (
     SkippedFiles,
     format_counts,
@@ -81,3 +82,10 @@ def test_a_list_is_written_as_a_whole(path: Path, caplog: pytest.LogCaptureFixtu
 
 def test_counts_in_words() -> None:
     assert format_counts({"flat": 2, "black": 1}) == "2 flat, 1 black"
+
+
+@pytest.mark.parametrize("row", [{}, {"message": "x"}, {"path": "a", "message": "x"}])
+def test_a_damaged_list_is_one_line(path: Path, row: dict[str, str]) -> None:
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=r"skipped\.jsonl: damaged .* delete it"):
+        SkippedFiles(path.parent)

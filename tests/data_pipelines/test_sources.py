@@ -369,3 +369,9 @@ def test_only_a_missing_file_is_no_source(tmp_path: Path) -> None:
     for name in (".", "a.jpg", "*.jpg", "absent.txt", "absent.zip", "absent.tar.gz"):
         assert is_source(f"{tmp_path}/{name}")
     assert not is_source(f"{tmp_path}/absent.jpg") and not is_source(f"{tmp_path}/absent")
+
+
+def test_a_bucket_in_the_place_of_a_file_is_listed_beside_local_ones(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("none.jpg\ngs://x.jpg\n")
+    found = find_files([tmp_path / "list.txt"])
+    assert sorted(item.path for item in found.items) == [str(tmp_path / "none.jpg"), "gs://x.jpg"]

@@ -36,3 +36,11 @@ def test_parts_of_paths() -> None:
     assert (parent_of("/a/b.jpg"), parent_of("/b.jpg")) == ("/a", "/")
     assert (join("/a", "b"), join("/", "b")) == ("/a/b", "/b")
     assert valid_text("\udcff.jpg") == "\\udcff.jpg"
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [("gs://x.jpg", "gs://"), ("gs://", "gs://"), ("gs://b/x.jpg", "gs://b"), ("/x.jpg", "/")],
+)
+def test_the_folder_of_remote_files_is_remote(path: str, folder: str) -> None:
+    assert parent_of(path) == folder

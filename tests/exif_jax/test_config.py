@@ -15,6 +15,7 @@ from exif_jax.config import (
     OptimizerConfig,
     PretextConfig,
     PublishedEncoder,
+    ResidualCovarianceEncoder,
     TrainingConfig,
     check_choice,
     check_positive,
@@ -83,3 +84,21 @@ def test_unknown_schedules_and_precisions_are_refused():
         make_optimizer(OptimizerConfig(schedule="cosin"), 10)
     with pytest.raises(UserError, match=r"config\.model\.dtype = 'float16' is not known"):
         PublishedEncoder(dtype="float16").build()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (PublishedEncoder(newton_iterations=2**31), "newton_iterations = 2147483648: not a whole"),
+        (PublishedEncoder(mixer_blocks=10**6), "mixer_blocks = 1000000: not a whole number from 0"),
+        (PublishedEncoder(stage_depths=(1, 10**6)), "stage_depths = 1000000: not"),
+        (PublishedEncoder(stage_depths=(1,) * 99), "stage_depths: stages = 99: not"),
+        (PublishedEncoder(width=True), "width = True: not a whole number"),
+        (PublishedEncoder(mixer_heads=0.5), "mixer_heads = 0.5: not a whole number"),
+        (ResidualCovarianceEncoder(hidden=(1,) * 99), "hidden: layers = 99: not"),
+        (ResidualCovarianceEncoder(features=10**9), "features = 1000000000: not"),
+    ],
+)
+def test_networks_that_are_never_built_to_their_end_are_refused(encoder, message):
+    with pytest.raises(UserError, match=f"config.model.{message}"):
+        encoder.build()

@@ -3,6 +3,7 @@
 `hostile_files` makes any number of them, the same for the same seed, of all `KINDS`.
 """
 
+import functools
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -218,16 +219,28 @@ def hostile_files(seeds: Sequence[bytes], count: int, seed: int = 0) -> Iterator
     rounds = [[n for n, kind in _KINDS.items() if kind.rounds > i] for i in range(_ROUNDS)]
     schedule = [name for names in rounds for name in names]
     for number in range(count):
-        rng = np.random.default_rng([seed, number])
         name = schedule[number % len(schedule)]
-        kind = _KINDS[name]
-        family = kind.family
-        if family == "any":  # half of them JPEG, however many the seeds of other formats are
-            family = ("jpeg", "other")[int(rng.integers(2))]
-        # HEIC and AVIF cannot be written everywhere; then other photos take their places.
-        candidates = families.get(family, families["other"])
-        chosen, other = (candidates[int(i)] for i in rng.integers(len(candidates), size=2))
-        if kind.mutate is None:
-            yield name, truncated(rng, chosen) + other[_place(rng, other) :]
-        else:
-            yield name, kind.mutate(rng, chosen)
+        yield name, _make(np.random.default_rng([seed, number]), name, families)
+
+
+def hostile_file(rng: Generator, kind: str) -> bytes:
+    """Makes one of `KINDS`, of a crafted photo."""
+    return _make(rng, kind, _crafted_by_family())
+
+
+@functools.cache
+def _crafted_by_family() -> dict[str, list[bytes]]:
+    return _by_family(crafted_seeds(side=256))
+
+
+def _make(rng: Generator, name: str, families: Mapping[str, list[bytes]]) -> bytes:
+    kind = _KINDS[name]
+    family = kind.family
+    if family == "any":  # half of them JPEG, however many the seeds of other formats are
+        family = ("jpeg", "other")[int(rng.integers(2))]
+    # HEIC and AVIF cannot be written everywhere; then other photos take their places.
+    candidates = families.get(family, families["other"])
+    chosen, other = (candidates[int(i)] for i in rng.integers(len(candidates), size=2))
+    if kind.mutate is None:
+        return truncated(rng, chosen) + other[_place(rng, other) :]
+    return kind.mutate(rng, chosen)

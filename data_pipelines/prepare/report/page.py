@@ -6,6 +6,8 @@ The page is in `templates/`; here is what its texts and areas are made of.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from jinja2 import UndefinedError
+
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report import text
 from data_pipelines.prepare.report.environment import page_environment
@@ -69,7 +71,12 @@ WINDOW_MEANINGS: Final[dict[str, str]] = {
 
 
 def render_page(report: Report, title: str) -> str:
-    """Returns a report of `tag_report.build_report` as one HTML file that loads nothing else."""
+    """Returns a report of `tag_report.build_report` as one HTML file that loads nothing else.
+
+    Raises:
+        LookupError: something that is shown is not in the report; and what else a report leads to
+            that was not built there.
+    """
     environment = page_environment("data_pipelines.prepare.report")
     environment.filters |= {
         name: getattr(text, name) for name in ("number", "amount", "percent", "format_value")
@@ -78,15 +85,19 @@ def render_page(report: Report, title: str) -> str:
     environment.globals |= {"histogram": histogram, "TAG_MEANINGS": TAG_MEANINGS}
     # Camera models in all: those of each split, less those counted twice.
     cameras = sum(split["num_cameras"] for split in report["splits"].values())
-    return environment.get_template("page.html.j2").render(
-        report=report,
-        title=title,
-        num_cameras=cameras - report["shared"]["num_cameras"],
-        blocks=list(_blocks(report["makes_models"])),
-        REASONS=REASONS,
-        REMEDIES=REMEDIES,
-        WINDOW_MEANINGS=WINDOW_MEANINGS,
-    )
+    template = environment.get_template("page.html.j2")
+    try:
+        return template.render(
+            report=report,
+            title=title,
+            num_cameras=cameras - report["shared"]["num_cameras"],
+            blocks=list(_blocks(report["makes_models"])),
+            REASONS=REASONS,
+            REMEDIES=REMEDIES,
+            WINDOW_MEANINGS=WINDOW_MEANINGS,
+        )
+    except UndefinedError as error:
+        raise LookupError(str(error)) from error
 
 
 def _blocks(makes_models: Mapping[str, Mapping[str, int]]) -> Iterator[dict[str, Any]]:

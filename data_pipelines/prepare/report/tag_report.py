@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, write_text
+from data_pipelines.files import read_json, reading, write_text
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.options import REASONS
 from data_pipelines.prepare.report.columns import KINDS, NAME_TAGS, column_of
@@ -295,13 +295,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `exif-jax tags`; returns the exit status."""
     report = load_report(args.records)
-    print(json.dumps(report) if args.json else format_report(report))
+    with reading(args.records / REPORT_FILE, "run `exif-jax prepare` again"):
+        text = json.dumps(report) if args.json else format_report(report)
+    print(text)
     if args.html:
         # What draws takes half a second to load, which nobody else should wait for.
         from data_pipelines.prepare.report.page import render_page
 
         name = args.records.name or str(args.records)
-        write_text(args.html, render_page(report, f"Tag report of {name}"))
+        with reading(args.records / REPORT_FILE, "run `exif-jax prepare` again"):
+            page = render_page(report, f"Tag report of {name}")
+        write_text(args.html, page)
         # Standard output is one JSON object for programs.
         say(f"page: {args.html}", file=sys.stderr if args.json else sys.stdout)
     return 0

@@ -13,7 +13,6 @@ from typing import Final
 
 from data_pipelines.disk import naming
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json_lines
 from data_pipelines.storage import check_path
 from data_pipelines.terminal import say
 from exif_jax.cli.entry import config_file, load_config
@@ -151,7 +150,9 @@ def _train(one: results.Run, title: str, workdir: Path, lock: int) -> None:
 
 
 def _last_validation(run: Path) -> dict[str, float]:
-    rows = [row for row in read_json_lines(run / "metrics.jsonl") if row["split"] == "validation"]
+    from exif_jax.training.runs import read_metrics  # JAX takes seconds to load
+
+    rows = [row for row in read_metrics(run / "metrics.jsonl") if row["split"] == "validation"]
     return {k: v for k, v in rows[-1].items() if k not in ("step", "split")} if rows else {}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, write_csv, write_json
+from data_pipelines.files import read_json, reading, write_csv, write_json
 from data_pipelines.terminal import printable
 from exif_jax.cli.sweep.grid import Point
 
@@ -88,12 +88,14 @@ def summarise(runs: Sequence[Run]) -> list[Summary]:
 def take_up(workdir: Path, runs: Sequence[Run]) -> None:
     """Marks the runs that an earlier call of the same commands finished."""
     state = workdir / STATE
-    earlier = {row["run"]: row for row in read_json(state)["runs"]} if state.exists() else {}
-    for one in runs:
-        row = earlier.get(one.point.name, {})
-        same = row.get("command") == one.command and (workdir / one.point.name).is_dir()
-        if same and row["status"] == 0:
-            one.status, one.metrics = 0, row["metrics"]
+    with reading(state, "delete it: runs that are finished say so themselves"):
+        earlier = {row["run"]: row for row in read_json(state)["runs"]} if state.exists() else {}
+        for one in runs:
+            row = earlier.get(one.point.name, {})
+            same = row.get("command") == one.command and (workdir / one.point.name).is_dir()
+            if same and row["status"] == 0:
+                one.status = 0
+                one.metrics = {str(name): float(x) for name, x in row["metrics"].items()}
 
 
 def write(workdir: Path, runs: Sequence[Run]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.errors import UserError
+from exif_jax.cli.entry import load_config
 from exif_jax.cli.evaluate import evaluate
 from exif_jax.cli.train import train
 from exif_jax.config import (
@@ -249,3 +250,17 @@ def test_an_evaluation_writes_tables_scores_and_plots(detector, simulated, tmp_p
     assert list((tmp_path / "run" / "plots").glob("*.png"))
     with pytest.raises(UserError, match=r"holds another run .*perturbations"):
         evaluate(dataclasses.replace(config, perturbations="none"), tmp_path / "run")
+
+
+def test_fields_of_every_part_are_set():
+    words = ["--config.data.augmentation.jpeg_probability=0.5", "--config.optimizer.ema=0.9"]
+    words += ["--config.data.augmentation.jpeg_qualities=(50, 60)"]
+    config = load_config(["--config=binary", *words])
+    assert config.data.augmentation.jpeg_probability == 0.5
+    assert config.data.augmentation.jpeg_qualities == (50, 60)
+    assert config.optimizer.ema == 0.9
+
+
+def test_a_name_that_no_disk_can_hold_is_no_configuration():
+    with pytest.raises(UserError, match="no such configuration file"):
+        load_config([f"--config={'x' * 5000}"])

@@ -62,3 +62,12 @@ def test_the_table_has_a_row_an_image(tmp_path):
     assert (rows[1]["verdict"], rows[1]["score"], rows[1]["error"]) == ("", "", "no image")
     assert rows[2]["reasons"] == "one | two"
     assert rows[3]["evidence"] == 'generated: made by "x" | generated: made by "x"'
+
+
+@pytest.mark.parametrize("line", [b"[]", b"{}", b'{"path": 3}', b"\xff", b'{"path": "a"}'])
+def test_damaged_results_are_one_line(tmp_path, line):
+    Results(tmp_path, {}).add(ROWS[0])
+    with (tmp_path / "results.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(UserError, match=r"results\.jsonl: damaged .*; delete that line"):
+        Results(tmp_path, {})

@@ -269,7 +269,7 @@ def test_linear_features_skip_the_hidden_layers():
 def test_stored_configuration_builds_it_again():
     config = ResidualCovarianceEncoder(9, (4, 3), 0.5, 2, 7, ("residual",), (2,))
     assert encoder_from_json(to_json(config)) == config
-    with pytest.raises(UserError, match=r"config.model.hidden = \(0,\)"):
+    with pytest.raises(UserError, match=r"config.model.hidden = 0: not a whole"):
         ResidualCovarianceEncoder(hidden=(0,)).build()
     with pytest.raises(UserError, match=r"config.model.linear = 6 must lie in \[0, 6\)"):
         ResidualCovarianceEncoder(features=6, linear=6).build()

@@ -300,3 +300,35 @@ def test_what_is_logged_after_the_folder_of_a_run_is_gone_is_dropped(tmp_path):
     shutil.rmtree(tmp_path / "run")
     logging.getLogger("exif_jax.somewhere").warning("nobody reads this")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "Infinity", "null", '"x"'])
+def test_a_configuration_that_is_none_is_one_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json: damaged .*; choose another --workdir"):
+        open_run(tmp_path, CONFIG, "pretext")
+
+
+def test_however_much_differs_the_message_is_short(tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({f"{i}" * 5000: "x" * 5000 for i in range(99)})
+    )
+    with pytest.raises(UserError, match=r"; and \d+ more\)") as refused:
+        open_run(tmp_path, CONFIG, "pretext")
+    assert len(str(refused.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"split": "train", "loss": 0.5},
+        {"step": "1", "split": "train"},
+        {"step": 1, "split": None},
+        {"step": 1, "split": "train", "loss": [1.0]},
+        {"step": 1, "split": "train", "loss": "low"},
+    ],
+)
+def test_damaged_metrics_are_one_line(tmp_path, row):
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(row)}\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl: damaged .*; restore it"):
+        MetricsLog(tmp_path, 5)

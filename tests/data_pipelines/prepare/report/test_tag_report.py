@@ -263,3 +263,20 @@ def test_no_report_is_an_error(tmp_path: Path) -> None:
     (tmp_path / tag_report.REPORT_FILE).write_text("{}")
     with pytest.raises(UserError, match="damaged"):
         load_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("splits", {"train": None}),
+        ("tags", {"ISO": {"kind": "moon", "num": 1, "coverage": 1}}),
+        ("rejects", [1]),
+        ("makes_models", {"Canon": {"EOS": "many"}}),
+        ("sidecars", {"files": 3}),
+    ],
+)
+def test_a_damaged_report_is_one_line(records_dir: Path, field: str, value: object) -> None:
+    path = records_dir / tag_report.REPORT_FILE
+    path.write_text(json.dumps({**REPORT, field: value}))
+    with pytest.raises(UserError, match=r"tag_report\.json: damaged .*; run `exif-jax prepare`"):
+        tag_report.run(_parse(str(records_dir), "--html", str(records_dir / "page.html")))

@@ -86,3 +86,10 @@ def test_the_plot_of_numbers_words_and_nothing(grid, tmp_path):
         path = plot_sweep(results.summarise(runs), ["loss", "auroc"], tmp_path / "plot.png")
         with Image.open(path) as image:
             assert image.format == "PNG"
+
+
+@pytest.mark.parametrize("text", ["[]", '{"runs": 3}', '{"runs": [{}]}', '{"runs": [[]]}', "{"])
+def test_a_damaged_table_is_one_line(runs, tmp_path, text):
+    (tmp_path / results.STATE).write_text(text)
+    with pytest.raises(UserError, match=r"sweep\.json: "):
+        results.take_up(tmp_path, runs)
