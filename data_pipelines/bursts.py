@@ -119,6 +119,25 @@ def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return linked(first, second) if len(np.unique(second)) < len(second) else first
 
 
+def tied(group: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Joins the groups of pairs of photos.
+
+    Args:
+        group: int64 [n], of each photo, the smallest photo id in it.
+        pairs: int [p, 2], positions of photos.
+
+    Returns:
+        int64 [n], the same for the joined groups.
+    """
+    names, number = np.unique(group, return_inverse=True)  # in order of the names
+    shape = (len(names), len(names))
+    edges = coo_array((np.ones(len(pairs), np.int8), tuple(number[pairs].T)), shape=shape)
+    labels = connected_components(edges, directed=False)[1]
+    smallest = np.unique(labels, return_index=True)[1]
+    joined: np.ndarray = names[smallest[labels]][number]
+    return joined
+
+
 def linked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Labels items so that two have the same label if they share a value, directly or by others.
 

@@ -8,8 +8,10 @@ import ctypes
 import ctypes.util
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+import numpy as np
 
 from data_pipelines.errors import UserError
 
@@ -19,6 +21,11 @@ _OP_NONE: Final = 0
 _CROP_WITHOUT_METADATA: Final = 4 | 64  # TJXOPT_CROP | TJXOPT_COPYNONE
 _NO_OUTPUT: Final = 16  # TJXOPT_NOOUTPUT
 _WARNING: Final = 0  # TJERR_WARNING
+
+Visit = Callable[[int, int, int, np.ndarray], None]
+"""Is given the coefficients of a row of blocks: the number of their component, the row's number and
+how many there are, and int16 [n, 64], quantised, each block's in the order of rows; valid during
+the call only. A component's last rows may lie beyond the image."""
 
 
 class JpegError(ValueError):
@@ -38,6 +45,16 @@ class _Transform(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("x", "y", "width", "height", "op", "options")),
         *((name, ctypes.c_void_p) for name in ("data", "filter")),
     )
+
+
+class _Region(ctypes.Structure):
+    _fields_ = (*((name, ctypes.c_int) for name in ("x", "y", "width", "height")),)
+
+
+_Filter = ctypes.CFUNCTYPE(
+    *(ctypes.c_int, ctypes.c_void_p, _Region, _Region),
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_void_p),
+)
 
 
 @functools.cache
@@ -94,9 +111,20 @@ def read_header(data: bytes) -> tuple[int, int] | None:
 
 
 def cut(
-    data: bytes, corners: Sequence[tuple[int, int]], side: int, flags: int
+    data: bytes,
+    corners: Sequence[tuple[int, int]],
+    side: int,
+    flags: int,
+    visit: Visit | None = None,
 ) -> tuple[list[bytes], str]:
     """Cuts square windows at multiples of the coding blocks in one pass over a file.
+
+    Args:
+        data: the file.
+        corners: (x, y) of each window.
+        side: of the windows.
+        flags: `LIMIT_SCANS`, `STOP_ON_WARNING`.
+        visit: is also given all coefficients of the file.
 
     Returns:
         The windows, files without metadata, and the first warning or "". With a warning, windows
@@ -106,7 +134,7 @@ def cut(
         JpegError: the file cannot be read.
     """
     boxes = [(x, y, side, side, _OP_NONE, _CROP_WITHOUT_METADATA) for x, y in corners]
-    return _transform(data, boxes, flags)
+    return _transform(data, boxes, flags, visit)
 
 
 def first_warning(data: bytes) -> str:
@@ -118,12 +146,30 @@ def first_warning(data: bytes) -> str:
     return _transform(data, [(0, 0, 0, 0, _OP_NONE, _NO_OUTPUT)], LIMIT_SCANS | STOP_ON_WARNING)[1]
 
 
+def _filter(visit: Visit) -> Any:
+    """Returns a function for the library that gives `visit` what it is called with."""
+
+    def call(
+        address: int, part: _Region, plane: _Region, component: int, _number: int, _transform: int
+    ) -> int:
+        row = np.frombuffer((ctypes.c_int16 * (8 * part.width)).from_address(address), np.int16)
+        visit(component, part.y // 8, plane.height // 8, row.reshape(-1, 64))
+        return 0
+
+    return _Filter(call)
+
+
 def _transform(
-    data: bytes, boxes: Sequence[tuple[int, ...]], flags: int
+    data: bytes, boxes: Sequence[tuple[int, ...]], flags: int, visit: Visit | None = None
 ) -> tuple[list[bytes], str]:
     library = load_library()
-    count = len(boxes)
-    transforms = (_Transform * count)(*(_Transform(*box) for box in boxes))
+    each = [_Transform(*box) for box in boxes]
+    if visit is not None:
+        called = _filter(visit)  # is to live as long as the library may call it
+        address = ctypes.cast(called, ctypes.c_void_p).value
+        each.append(_Transform(0, 0, 0, 0, _OP_NONE, _NO_OUTPUT, None, address))
+    count = len(each)
+    transforms = (_Transform * count)(*each)
     buffers, sizes = (ctypes.c_void_p * count)(), (ctypes.c_ulong * count)()
     handle = ctypes.c_void_p(library.tjInitTransform())
     try:

@@ -4,6 +4,7 @@
     sidecars/         EXIF from files beside the photos
     reader.py         one photo -> its windows and values, or why it is of no use
       content_ids.py    which files are copies of one image
+      looks.py          how a photo looks, in few numbers
       jpeg_windows.py   windows of a JPEG cut without decoding it
       window_quality.py flat, black and clipped windows
       not_cameras.py    scanners, screenshots, games, editors
@@ -11,6 +12,7 @@
       worker.py         the child
     parts.py          some hundred files -> one part on disk, the unit of resumption
     catalogue.py      what is known of all photos, in columns
+    near_copies.py    one photo saved anew, resized or cropped
     plan.py           duplicates, bursts, split, classes
     shards.py         parts -> the final shards
     engines.py        running parts and shards: local processes

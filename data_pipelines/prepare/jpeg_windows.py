@@ -28,28 +28,36 @@ def block_size(data: bytes) -> tuple[int, int] | None:
     return _BLOCK[sampling] if known else None
 
 
-def cut_windows(data: bytes, corners: Sequence[tuple[int, int]], side: int) -> list[bytes]:
+def cut_windows(
+    data: bytes,
+    corners: Sequence[tuple[int, int]],
+    side: int,
+    visit: libjpeg.Visit | None = None,
+) -> list[bytes]:
     """Cuts windows in one pass over a JPEG file, each into a file without any metadata.
 
     Args:
         data: the file; of several pictures the first one counts.
         corners: (x, y) of each window, multiples of `block_size`, the window inside the photo.
         side: of the square windows, in pixels.
+        visit: is also given all coefficients of the file, some of them twice where its end is odd.
 
     Raises:
         ImageError: "undecodable", also where the image only ends early or some of its data is
             wrong; or "out_of_memory".
     """
     try:
-        return _cut(jpeg_files.completed(data), corners, side)
+        return _cut(jpeg_files.completed(data), corners, side, visit)
     except libjpeg.JpegError as error:
         reason = "out_of_memory" if error.is_memory else "undecodable"
         raise ImageError(reason, str(error)) from error
 
 
-def _cut(data: bytes, corners: Sequence[tuple[int, int]], side: int) -> list[bytes]:
+def _cut(
+    data: bytes, corners: Sequence[tuple[int, int]], side: int, visit: libjpeg.Visit | None
+) -> list[bytes]:
     strictly = libjpeg.LIMIT_SCANS | libjpeg.STOP_ON_WARNING
-    windows, warning = libjpeg.cut(data, corners, side, strictly)
+    windows, warning = libjpeg.cut(data, corners, side, strictly, visit)
     if not warning:
         return windows
     if problem := jpeg_files.damage_behind(warning, data):
@@ -57,7 +65,7 @@ def _cut(data: bytes, corners: Sequence[tuple[int, int]], side: int) -> list[byt
     if not jpeg_files.is_left_over(warning):
         decode_image(data)  # raises if the image is damaged
     # Only the first warning can be asked for, and it is known to be harmless.
-    windows, warning = libjpeg.cut(data, corners, side, libjpeg.LIMIT_SCANS)
+    windows, warning = libjpeg.cut(data, corners, side, libjpeg.LIMIT_SCANS, visit)
     if len(windows) < len(corners):
         raise ImageError("undecodable", warning)
     return windows

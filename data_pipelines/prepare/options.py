@@ -24,8 +24,16 @@ SWITCHES: Final[dict[str, tuple[bool, str]]] = {
         "not of the size in EXIF: cropped, or resized, which erases what a camera left",
     ),
     "duplicate": (True, "the same image data as another photo"),
+    "near_duplicate": (
+        True,
+        "another file of the same photo is better: this one was saved anew, resized or cropped",
+    ),
 }
 """Reasons that can be switched: whether they reject a photo by default, and their meaning."""
+
+_LATER: Final = frozenset({"near_duplicate"})
+"""Reasons that earlier versions did not know. JSON tells where they do not reject, so that what
+these versions left is continued by the same command."""
 
 REASONS: Final[dict[str, str]] = {
     **{name: meaning for name, (_, meaning) in SWITCHES.items()},
@@ -140,12 +148,19 @@ class Options:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the options as plain values for a JSON file."""
-        return {**dataclasses.asdict(self), "reject": sorted(set(self.reject))}
+        accepted = sorted(_LATER.difference(self.reject))
+        return {
+            **dataclasses.asdict(self),
+            "reject": sorted(set(self.reject) - _LATER),
+            **({"accept": accepted} if accepted else {}),
+        }
 
     @classmethod
     def from_json(cls, obj: dict[str, Any]) -> "Options":
         """Reads what `to_json` wrote."""
-        return cls(**{**obj, "reject": tuple(obj["reject"])})
+        values = {name: value for name, value in obj.items() if name != "accept"}
+        reject = {*obj["reject"], *_LATER.difference(obj.get("accept", ()))}
+        return cls(**{**values, "reject": tuple(sorted(reject))})
 
 
 def _declared() -> list[dataclasses.Field[Any]]:

@@ -8,12 +8,13 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from data_pipelines.bursts import burst_groups, linked
+from data_pipelines.bursts import burst_groups, linked, tied
 from data_pipelines.capture_times import ClockTime
 from data_pipelines.errors import UserError
 from data_pipelines.file_names import place_in_series, time_or_named
 from data_pipelines.items import Item
 from data_pipelines.prepare.catalogue import Catalogue, CatalogueBuilder, count_words
+from data_pipelines.prepare.near_copies import NearCopies, kept_files
 from data_pipelines.prepare.options import Options
 from data_pipelines.prepare.parts import num_parts, part_size, read_part
 from data_pipelines.prepare.reader import PreparedPhoto, Reject
@@ -51,6 +52,8 @@ class Plan:
         heldout: bool [n], whether it is in the validation split.
         copies: int [d, 2], positions among all files of photos that are there again, each with
             that of the photo in the records.
+        near_copies: int [e, 2], likewise of photos of which there is a better file.
+        num_alike: photos in the records that look like another one there, in the same group.
         targets: what can be learned, with classes from the training photos.
         shards: every photo once, in the order of the sources.
     """
@@ -59,6 +62,8 @@ class Plan:
     group: np.ndarray
     heldout: np.ndarray
     copies: np.ndarray
+    near_copies: np.ndarray
+    num_alike: int
     targets: tuple[Target, ...]
     shards: tuple[Shard, ...]
 
@@ -86,6 +91,7 @@ def load_catalogue(directory: epath.Path, items: Sequence[Item]) -> Catalogue:
                 width=result.width,
                 height=result.height,
                 offset=offset,
+                look=-1 if result.look is None else result.look.hash,
                 values=result.values,
                 windows=[(*xy, size) for xy, size in zip(result.corners, sizes, strict=True)],
                 skipped_windows=result.skipped,
@@ -98,20 +104,26 @@ def _time(photo: PreparedPhoto) -> ClockTime | None:
     return None if photo.seconds is None else ClockTime(photo.seconds, photo.zone)
 
 
-def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
-    """Decides what goes where, of at least one photo; `coded`: tag values are imported class ids.
+def make_plan(
+    catalogue: Catalogue, options: Options, *, coded: bool, near: NearCopies | None = None
+) -> Plan:
+    """Decides what goes where.
+
+    Args:
+        catalogue: at least one photo.
+        options: see there.
+        coded: whether tag values are imported class ids.
+        near: which of the photos look alike.
 
     Raises:
         UserError: nothing can be held out, or there is nothing to learn from.
     """
+    near = near or NearCopies.none()
     # Of all copies, as only one of them may say which burst the image is of.
-    group = _groups(catalogue, options.burst_seconds)
-    copies = np.zeros((0, 2), int)
-    if "duplicate" in options.reject:
-        _, first, ids = np.unique(catalogue.photo, return_index=True, return_inverse=True)
-        again = first[ids] != np.arange(len(catalogue))
-        copies = np.stack([catalogue.file[again], catalogue.file[first[ids[again]]]], axis=1)
-        catalogue, group = catalogue.select(~again), group[~again]
+    group = tied(_groups(catalogue, options.burst_seconds), near.pairs)
+    keep, copies, near_copies = _left_out(catalogue, options, near)
+    num_alike = len(np.unique(near.pairs[keep[near.pairs].all(axis=1)]))
+    catalogue, group = catalogue.select(keep), group[keep]
     by_camera = options.split_by == "camera"
     # Copies of an image that name different cameras tie these together; unknown ones are number 0.
     units = linked(catalogue.camera + 1, group) if by_camera else group
@@ -136,7 +148,26 @@ def make_plan(catalogue: Catalogue, options: Options, *, coded: bool) -> Plan:
         *_shards("train", np.flatnonzero(~heldout), catalogue),
         *_shards("validation", np.flatnonzero(heldout), catalogue),
     ]
-    return Plan(catalogue, group, heldout, copies, targets, tuple(shards))
+    return Plan(catalogue, group, heldout, copies, near_copies, num_alike, targets, tuple(shards))
+
+
+def _left_out(
+    catalogue: Catalogue, options: Options, near: NearCopies
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns which photos stay, bool [n], and `copies` and `near_copies` of `Plan`."""
+    _, first, ids = np.unique(catalogue.photo, return_index=True, return_inverse=True)
+    original, nobody = first[ids], np.zeros(len(catalogue), bool)
+    better = np.arange(len(catalogue))
+    worse, kept = kept_files(near.same).T
+    better[worse] = kept
+    again = original != np.arange(len(catalogue)) if "duplicate" in options.reject else nobody
+    # Exact copies of a worse file, where they are accepted, go with it.
+    saved_anew = "near_duplicate" in options.reject
+    poor = (better[original] != original) & ~again if saved_anew else nobody
+    file = catalogue.file
+    copies = np.stack([file[again], file[original[again]]], axis=1)
+    near_copies = np.stack([file[poor], file[better[original[poor]]]], axis=1)
+    return ~(again | poor), copies, near_copies
 
 
 def _of_untimed(catalogue: Catalogue) -> str:

@@ -19,6 +19,7 @@ from data_pipelines.exif import Exif, capture_key, exif_of_image
 from data_pipelines.images import WINDOW, ImageError, can_be_cropped, open_image, to_rgb
 from data_pipelines.prepare.content_ids import content_id
 from data_pipelines.prepare.jpeg_windows import block_size, cut_windows
+from data_pipelines.prepare.looks import BlockLook, Look, look_of_pixels
 from data_pipelines.prepare.not_cameras import not_a_camera, pixel_size_differs
 from data_pipelines.prepare.options import REASONS, Options
 from data_pipelines.prepare.sidecars import Entry
@@ -88,6 +89,7 @@ class PreparedPhoto:
     windows: tuple[bytes, ...]
     skipped: Mapping[str, int]
     zone: float | None = None
+    look: Look | None = None
 
 
 def read_photo(
@@ -124,6 +126,7 @@ def _read(
         if reason in options.reject:
             return Reject(reason, detail)
     blocks = _blocks(data, image, options)
+    seen = BlockLook(image.size, _tables(image)) if blocks else None
     if blocks is None and not can_be_cropped(image):
         # Not always of the size that the header says: containers turn images.
         image = Image.fromarray(to_rgb(image))
@@ -132,7 +135,7 @@ def _read(
     photo, count = content_id(data, image), options.windows_per_photo
     rng = np.random.default_rng([options.seed, photo])
     corners = choose_windows(width, height, _TRIES * count, rng, align=align)
-    windows, skipped = _usable_windows(corners, _cut(data, image, blocks), count)
+    windows, skipped = _usable_windows(corners, _cut(data, image, seen), count)
     if not windows:
         detail = f"windows that were tried: {format_counts(skipped)}"
         return Reject("no_usable_window", detail, skipped)
@@ -150,6 +153,7 @@ def _read(
         windows=tuple(windows.values()),
         skipped=skipped,
         zone=None if key.time is None else key.time.zone,
+        look=seen.look(len(data)) if seen else look_of_pixels(image, len(data)),
     )
 
 
@@ -187,15 +191,22 @@ def _blocks(data: bytes, image: Image.Image, options: Options) -> Corner | None:
     return block_size(data) if options.encoding == "dct" and image.format == "JPEG" else None
 
 
-def _cut(data: bytes, image: Image.Image, blocks: Corner | None) -> Cut:
-    """Returns what cuts windows: by moving `blocks` of a JPEG file, or by decoding."""
-    if blocks is not None:
-        return lambda corners: _transplanted(data, corners)
+def _tables(image: Image.Image) -> list[Sequence[int]]:
+    """The quantisation tables of each component of an opened JPEG file."""
+    return [image.quantization[table] for *_, table in image.layer]  # type: ignore[attr-defined]
+
+
+def _cut(data: bytes, image: Image.Image, seen: BlockLook | None) -> Cut:
+    """Returns what cuts windows: by moving the blocks of a JPEG file, or by decoding."""
+    if seen is not None:
+        return lambda corners: _transplanted(data, corners, seen)
     return lambda corners: _decoded(image, corners)
 
 
-def _transplanted(data: bytes, corners: Sequence[Corner]) -> Iterator[tuple[np.ndarray, bytes]]:
-    for window in cut_windows(data, corners, WINDOW):
+def _transplanted(
+    data: bytes, corners: Sequence[Corner], seen: BlockLook
+) -> Iterator[tuple[np.ndarray, bytes]]:
+    for window in cut_windows(data, corners, WINDOW, seen.visit):
         with Image.open(io.BytesIO(window), formats=("JPEG",)) as decoded:
             yield np.asarray(decoded), window
 
@@ -257,7 +268,8 @@ def to_row(result: PreparedPhoto | Reject) -> dict[str, Any]:
     row = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     if isinstance(result, Reject):
         return {"reject": row}
-    return {"photo": {**row, "windows": [len(window) for window in result.windows]}}
+    look = result.look and dataclasses.asdict(result.look)
+    return {"photo": {**row, "windows": [len(window) for window in result.windows], "look": look}}
 
 
 def from_row(row: Mapping[str, Any], windows: bytes | memoryview) -> PreparedPhoto | Reject:
@@ -269,7 +281,8 @@ def from_row(row: Mapping[str, Any], windows: bytes | memoryview) -> PreparedPho
         files.append(bytes(windows[start : start + size]))
         start += size
     corners = tuple((x, y) for x, y in photo["corners"])
-    return PreparedPhoto(**{**photo, "corners": corners, "windows": tuple(files)})
+    look = Look(**photo["look"]) if photo.get("look") else None
+    return PreparedPhoto(**{**photo, "corners": corners, "windows": tuple(files), "look": look})
 
 
 def sizes_of_windows(row: Mapping[str, Any]) -> Sequence[int]:

@@ -24,6 +24,7 @@ from data_pipelines.libjpeg import load_library
 from data_pipelines.prepare import parts, shards
 from data_pipelines.prepare.catalogue import Catalogue
 from data_pipelines.prepare.engines import Engine, LocalEngine
+from data_pipelines.prepare.near_copies import find_near_copies
 from data_pipelines.prepare.options import PLANNING, Options
 from data_pipelines.prepare.plan import Plan, load_catalogue, make_plan
 from data_pipelines.prepare.report.tag_report import REPORT_FILE, Report, build_report, load_report
@@ -152,8 +153,9 @@ class Job:
         catalogue = load_catalogue(folder, self.items)
         if not len(catalogue):
             self._refuse_all_rejected(catalogue)
+        near = find_near_copies(catalogue, parts.reader_of_looks(folder, len(self.items)))
         try:
-            return make_plan(catalogue, self.options, coded=self.sidecars.coded)
+            return make_plan(catalogue, self.options, coded=self.sidecars.coded, near=near)
         except UserError:
             self.workspace.allow_other(PLANNING)
             raise
@@ -169,13 +171,22 @@ class Job:
             (self.items[copy].name, f"the same image as {self.items[kept].name}")
             for copy, kept in plan.copies.tolist()
         )
+        near_copies = (
+            (
+                self.items[file].name,
+                f"the same photo as {self.items[kept].name}, of which this is a worse copy",
+            )
+            for file, kept in plan.near_copies.tolist()
+        )
         catalogue = plan.catalogue.with_rejects("duplicate", copies)
+        catalogue = catalogue.with_rejects("near_duplicate", near_copies)
         _write_rejects(directory / REJECTS_FILE, catalogue)
         report = build_report(
             catalogue,
             plan.targets,
             group=plan.group,
             heldout=plan.heldout,
+            num_alike=plan.num_alike,
             passed_over=self.passed_over,
             sidecars=_summary(self.sidecars),
         )

@@ -122,11 +122,11 @@ def _compare(out: epath.Path, found: object, command: Mapping[str, Any]) -> None
     if old == command:
         return
     undecided = old.get(_UNDECIDED, ())
-    options = old.get("options", {})
+    options, now = old.get("options", {}), command["options"]
     differing = [
-        f"{name} was {options.get(name)!r}, now {value!r}"
-        for name, value in command["options"].items()
-        if options.get(name) != value and name not in undecided
+        f"{name} was {options.get(name)!r}, now {now.get(name)!r}"
+        for name in {**now, **options}
+        if options.get(name) != now.get(name) and name not in undecided
     ]
     digests = {"sources_sha256": "the photo directories", "sidecars_sha256": "the sidecars"}
     differing += [f"{what} differ" for key, what in digests.items() if old.get(key) != command[key]]

@@ -45,6 +45,7 @@ REMEDIES: Final[dict[str, str]] = {
     "not_a_camera": "Nothing to do: such files teach no camera's traces.",
     "size_mismatch": "Give the full-size originals.",
     "duplicate": "Nothing to do: one copy is in the records.",
+    "near_duplicate": "Nothing to do: the better file of the photo is in the records.",
     "unreadable": "Check the file's permissions and the disk.",
     "empty_file": "Copy it again; an interrupted copy leaves such files.",
     "too_many_bytes": "Raise --max-bytes if files of that size are meant.",

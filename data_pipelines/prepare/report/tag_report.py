@@ -44,6 +44,7 @@ def build_report(
     *,
     group: np.ndarray,
     heldout: np.ndarray,
+    num_alike: int = 0,
     passed_over: Mapping[str, int] | None = None,
     sidecars: Mapping[str, Any] | None = None,
 ) -> Report:
@@ -54,6 +55,7 @@ def build_report(
         targets: targets with their classes.
         group: int64 [n], ids of bursts.
         heldout: bool [n], whether a photo is for validation.
+        num_alike: photos that look like another one, and are in one group with it.
         passed_over: files of the sources that were not looked at, by kind.
         sidecars: what was read from sidecar files; it goes into the report as it is.
 
@@ -66,7 +68,7 @@ def build_report(
         by make and model, which sum to `num_photos`); `rejects` and `reject_examples` by reason;
         `passed_over` (files that were not looked at, by kind; not among `num_files`);
         `skipped_windows` by reason; `num_size_differs`; `num_untimed` (photos without a time in
-        EXIF); `sidecars`; `warnings` (sentences).
+        EXIF); `num_alike` (photos that look like another one); `sidecars`; `warnings` (sentences).
     """
     sides = {"train": ~heldout, "validation": heldout}
     rejects, examples = catalogue.rejects.most_common(), catalogue.examples
@@ -98,6 +100,7 @@ def build_report(
         "skipped_windows": dict(catalogue.skipped_windows.most_common()),
         "num_size_differs": int(catalogue.size_differs.sum()),
         "num_untimed": int((~catalogue.timed).sum()),
+        "num_alike": num_alike,
         "sidecars": sidecars,
     }
     tag_warnings = (_warn_of_tag(target, catalogue, heldout) for target in targets)
@@ -225,6 +228,8 @@ def format_report(report: Report) -> str:
         lines += ["", f"photos not of the size that EXIF states: {report['num_size_differs']}"]
     if report.get("num_untimed"):  # earlier versions did not count them
         lines += ["", f"photos without a time in EXIF: {report['num_untimed']}"]
+    if report.get("num_alike"):  # likewise
+        lines += ["", f"photos that look like another one, in its group: {report['num_alike']}"]
     lines += _format_sidecars(report["sidecars"])
     if report["warnings"]:
         lines += ["", "warnings:", *(f"  {printable(text)}" for text in report["warnings"])]

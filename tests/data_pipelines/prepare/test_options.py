@@ -60,12 +60,14 @@ def test_every_option_has_a_flag() -> None:
         seed=5,
     )
     flags = "--reject size_mismatch --accept not_a_camera --accept damaged_exif --min-side 300 "
+    flags += "--accept near_duplicate "
     flags += "--max-pixels 9 --max-bytes 8 --seconds-per-file 0.5 --memory-per-file 512 "
     flags += "--windows-per-photo 2 --encoding pixels --focal-length 35mm --max-classes 3 "
     flags += "--min-count 4 --validation-fraction 0.25 --split-by camera --burst-seconds 0 --seed 5"
     assert given(*flags.split()) == options
     assert given("--split_by", "camera").split_by == "camera"
-    assert {*options.to_json()} == {*STORED}
+    assert {*options.to_json()} == {*STORED, "accept"}
+    assert Options.from_json(options.to_json()) == options
 
 
 def test_options_that_matter_late() -> None:

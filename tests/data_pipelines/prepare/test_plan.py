@@ -27,6 +27,7 @@ def catalogue_of(photos: list[tuple[int, int, int, int]]) -> Catalogue:
             width=256 * windows,
             height=256,
             offset=10 * i,
+            look=-1,
             values={"Make": f"Maker {camera}", "ISO": 100.0},
             windows=[(256 * number, i, 9) for number in range(windows)],
             skipped_windows={"flat": 1},
