@@ -152,8 +152,9 @@ def _filter(visit: Visit) -> Any:
     def call(
         address: int, part: _Region, plane: _Region, component: int, _number: int, _transform: int
     ) -> int:
-        row = np.frombuffer((ctypes.c_int16 * (8 * part.width)).from_address(address), np.int16)
-        visit(component, part.y // 8, plane.height // 8, row.reshape(-1, 64))
+        row = (ctypes.c_int16 * (8 * part.width)).from_address(address)
+        blocks = np.frombuffer(row, np.int16).reshape(-1, 64)
+        visit(component, part.y // 8, plane.height // 8, blocks)
         return 0
 
     return _Filter(call)

@@ -141,13 +141,9 @@ def others(paths: list[Path]) -> dict[str, list[tuple[bool, bool]]]:
             found.setdefault(kind, []).append(value)
             value = same(looks[i], small[j]), alike(looks[i], small[j])
             found.setdefault(kind + ", resized 0.9", []).append(value)
-            if value[1] or value[0]:
-                print("!", paths[i], paths[j], value)
         else:
             value = False, alike(looks[i], looks[j])
             found.setdefault("a photo of another camera (alike only)", []).append(value)
-            if value[1]:
-                print("?", paths[i], paths[j], looks[i][0].unpacked()[0].std())
     return found
 
 

@@ -101,38 +101,51 @@ class BlockLook:
         self._size = size
         self._tables = tuple(np.array(table, np.float32) for table in tables)
         self._places = tuple(_places(side // _BLOCK) for side in size)
-        self._means: dict[int, np.ndarray] = {}
-        self._wanted: dict[int, list[int]] = {}
+        self._wanted: dict[int, tuple[list[int], np.ndarray]] = {}
+        self._lines: dict[int, frozenset[int]] = {}
         self._rows: dict[tuple[int, int], np.ndarray] = {}
 
     def visit(self, component: int, row: int, rows: int, blocks: np.ndarray) -> None:
         """Takes a row of blocks, int16 [n, 64], of `rows`; again if there is another pass."""
-        across, down = (-(-side // _BLOCK) for side in self._size)
-        columns, lines = self._places
-        if component == 0:
-            self._means[row] = blocks[:, 0].copy()
-        # Of subsampled colour, the blocks that cover those of brightness.
         if component not in self._wanted:
-            self._wanted[component] = (lines * rows // down).tolist()
-        if row in self._wanted[component]:
-            self._rows[component, row] = blocks[columns * len(blocks) // across]
+            self._wanted[component] = self._places_in(len(blocks), rows)
+            self._lines[component] = frozenset(self._wanted[component][0])
+        wanted = row in self._lines[component]
+        if wanted or not component:  # of colours only the means are needed
+            self._rows[component, row] = (
+                blocks[:, 0] if component or not wanted else blocks
+            ).copy()
+
+    def _places_in(self, across: int, down: int) -> tuple[list[int], np.ndarray]:
+        """Rows and columns of a plane's blocks that cover those looked at, [32] each."""
+        columns, lines = (
+            place * blocks // -(-side // _BLOCK)
+            for place, blocks, side in zip(self._places, (across, down), self._size, strict=True)
+        )
+        return lines.tolist(), columns
 
     def look(self, coded: int) -> Look:
         """Returns the look of a file of `coded` bytes, all of whose rows were visited."""
         step = int(self._tables[0][0])
-        means = np.stack([self._means[row] for row in sorted(self._means)])
+        rows = sorted(row for component, row in self._rows if component == 0)
+        brightness = [self._rows[0, row] for row in rows]
+        means = np.stack([row if row.ndim == 1 else row[:, 0] for row in brightness])
         luma, *colours = (
-            np.stack([self._rows[component, row] for row in self._wanted[component]]) * table
-            for component, table in enumerate(self._tables)
+            np.stack([self._rows[component, row].take(columns, 0) for row in lines])
+            for component, (lines, columns) in sorted(self._wanted.items())
         )
-        spread = np.sqrt((luma[..., 1:] ** 2).sum(-1)) / LEVEL
-        planes = np.stack([luma[..., 0], *(plane[..., 0] for plane in colours)], -1)
+        values = luma * self._tables[0]
+        spread = np.sqrt(np.einsum("ijk,ijk->ij", values[..., 1:], values[..., 1:])) / LEVEL
+        chroma = (
+            colour * table[0] for colour, table in zip(colours, self._tables[1:], strict=True)
+        )
+        planes = np.stack([values[..., 0], *chroma], -1)
         rgb = planes @ _TO_RGB.T / LEVEL + _MIDDLE
         reach = (_REACH[0] * spread + _REACH[1])[..., None]
         inside = ((rgb >= reach) & (rgb <= 255 - reach)).all(-1)
         return Look.of(
             _cells(means * np.float32(step / LEVEL) + _MIDDLE, self._size),
-            np.where(inside, luma[..., 0], np.nan),
+            np.where(inside, values[..., 0], np.nan),
             step=step,
             coded=coded,
         )

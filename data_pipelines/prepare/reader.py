@@ -192,8 +192,12 @@ def _blocks(data: bytes, image: Image.Image, options: Options) -> Corner | None:
 
 
 def _tables(image: Image.Image) -> list[Sequence[int]]:
-    """The quantisation tables of each component of an opened JPEG file."""
-    return [image.quantization[table] for *_, table in image.layer]  # type: ignore[attr-defined]
+    """The quantisation tables of Y, Cb, Cr of an opened JPEG file.
+
+    One that a damaged file lacks is made up: cutting windows will say what is wrong.
+    """
+    tables, layers = image.quantization, image.layer[:3]  # type: ignore[attr-defined]
+    return [tables.get(number, (1,) * 64) for *_, number in layers]
 
 
 def _cut(data: bytes, image: Image.Image, seen: BlockLook | None) -> Cut:
