@@ -220,7 +220,8 @@ class Watch:
         with self._condition:
             self._end_here_if(self._ending)
             thread, self._thread = self._thread, None
-        signal.signal(signal.SIGTERM, self._before)
+        # Its work is done; gone before the others, it would take them with it.
+        signal.signal(signal.SIGTERM, self._before if self._peers is None else signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         os.write(self._wakes[1], b"\0")
         thread.join(2 * _POLL)  # it may be asking other processes, which are gone
