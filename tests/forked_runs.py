@@ -86,15 +86,18 @@ class TrainNursery(Nursery):
     def __init__(self):
         super().__init__(_TRAIN)
 
-    def train(self, arguments, output):
+    def train(self, arguments, output, first=""):
         words = ["train.py", "train", *map(str, arguments)]
-        return self.start(f"sys.argv = {words!r}\nquiet_start()\nsys.exit(main())", output)
+        return self.start(f"{first}\nsys.argv = {words!r}\nquiet_start()\nsys.exit(main())", output)
 
     def train_two(self, arguments, output):
         """Two processes of one run."""
         together = [*arguments, f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+        # See `start_two` of test_train.py.
+        first = "import jax\njax.config.update('jax_enable_compilation_cache', False)"
         return [
-            self.train([*together, f"--process={i}"], output.with_suffix(f".{i}")) for i in range(2)
+            self.train([*together, f"--process={i}"], output.with_suffix(f".{i}"), first)
+            for i in range(2)
         ]
 
 

@@ -92,6 +92,7 @@ class Watch:
         self._save_seconds = self._hang_seconds = 0.0
         self._thread: threading.Thread | None = None
         self._wakes: tuple[int, int] = (-1, -1)
+        self._before: Any = signal.SIG_DFL
 
     # What the loop calls, in the main thread.
 
@@ -200,7 +201,8 @@ class Watch:
             os.set_blocking(end, False)
         self._wakes = (read, write)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, _nothing)  # Python writes to the pipe, whatever main does
+        # Python writes to the pipe, whatever the main thread does.
+        self._before = signal.signal(signal.SIGTERM, _nothing)
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._thread.start()
 
@@ -218,7 +220,8 @@ class Watch:
         with self._condition:
             self._end_here_if(self._ending)
             thread, self._thread = self._thread, None
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Its work is done; gone before the others, it would take them with it.
+        signal.signal(signal.SIGTERM, self._before if self._peers is None else signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         os.write(self._wakes[1], b"\0")
         thread.join(2 * _POLL)  # it may be asking other processes, which are gone
