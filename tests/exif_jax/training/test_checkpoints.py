@@ -79,6 +79,8 @@ def _cut(step):
         lambda step: shutil.rmtree(step / "data"),
         lambda step: [shutil.rmtree(step), step.mkdir()],
         _cut,
+        lambda step: (step / "state" / "_METADATA").write_text("[]"),
+        lambda step: next((step / "data").glob("*.json")).write_text("[]"),
     ],
 )
 def test_a_checkpoint_that_was_copied_in_part(saved, tmp_path, lose):
@@ -105,3 +107,10 @@ def test_what_lies_among_checkpoints_besides(saved, tmp_path):
     restored = checkpoints.restore(2, State(np.zeros(4)), data())
     np.testing.assert_array_equal(restored.array, np.full(4, 2.0))
     checkpoints.close()
+
+
+def test_a_checkpoint_that_tells_nothing_of_itself(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "run")
+    (tmp_path / "run" / "2" / "_CHECKPOINT_METADATA").write_text("[]")
+    with pytest.raises(UserError, match=r"run: one of these checkpoints cannot be restored"):
+        Checkpoints(tmp_path / "run")
