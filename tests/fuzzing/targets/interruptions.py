@@ -78,7 +78,7 @@ def _run(command: str, out: Path, interrupt_at: int | None = None) -> tuple[int,
             sys.setprofile(None)
 
     try:
-        status, _, _ = run_command(main, COMMANDS[command].words(out))
+        status, _, _ = run_command(main, COMMANDS[command](out))
     finally:
         for package in ("exif_jax", "data_pipelines", "configs"):  # that wrote to this run
             logging.getLogger(package).handlers.clear()

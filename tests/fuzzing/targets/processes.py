@@ -88,7 +88,7 @@ def _start(
 ) -> tuple[int, tuple[str, str]]:
     """Runs a command to its end; `after` so many seconds of CPU it gets a signal."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "exif_jax.cli", *COMMANDS[command].words(out)],
+        [sys.executable, "-m", "exif_jax.cli", *COMMANDS[command](out)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
