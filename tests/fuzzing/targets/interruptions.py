@@ -16,7 +16,7 @@ from tests.fuzzing.commands import COMMANDS, left_by, unfinished
 from tests.fuzzing.target import Case, FoundError, Target, run_command
 
 # Of training most happens in libraries, of a sweep in other processes: see `processes`.
-_COMMANDS = ("prepare", "tags", "detect", "convert", "eval")
+_COMMANDS = ("prepare", "tags", "eval", "detect", "convert")
 
 
 def make(rng: Generator) -> Case:
