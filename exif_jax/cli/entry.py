@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import os
 import re
+import reprlib
 import sys
 import textwrap
 import threading
@@ -203,4 +204,4 @@ def _explain(error: Exception) -> str:
     ]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-    return f"the configuration has no field {name!r}; {hint}"
+    return f"the configuration has no field {reprlib.repr(name)}; {hint}"

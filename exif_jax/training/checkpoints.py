@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,17 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
-        """Opens the directory, which need not exist; keeps the last `keep` checkpoints."""
+        """Opens the directory, which need not exist; keeps the last `keep` checkpoints.
+
+        Raises:
+            UserError: one of them is damaged.
+        """
         self._directory = directory.absolute()
-        with self._naming():
+        remedy = (
+            "if the run was copied, copy it anew, or delete the newest to continue from the "
+            "one before"
+        )
+        with self._naming(), _whole(f"{self._directory}: one of these checkpoints", remedy):
             self._manager = ocp.CheckpointManager(
                 self._directory,
                 options=ocp.CheckpointManagerOptions(
@@ -55,15 +64,13 @@ class Checkpoints:
                 was copied in part.
         """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(_present(state)))
-        try:
+        remedy = (
+            "it is of another model (give the configuration and data of its run), or incomplete "
+            "(if the run was copied, copy it anew, or delete this folder to continue from the "
+            "checkpoint before)"
+        )
+        with _whole(f"{self._directory / str(step)}: this checkpoint", remedy):
             restored = self._manager.restore(step, args=args)
-        except (KeyError, ValueError) as error:
-            raise UserError(
-                f"{self._directory / str(step)}: this checkpoint cannot be restored "
-                f"({describe(error)}); it is of another model (give the configuration and data of "
-                "its run), or incomplete (if the run was copied, copy it anew, or delete this "
-                "folder to continue from the checkpoint before)"
-            ) from error
         return dataclasses.replace(state, **restored["state"])
 
     def wait(self) -> None:
@@ -82,3 +89,12 @@ def _present(state: Any) -> dict[str, Any]:
     """What a state holds by name; fields that a version did not know, or that are None, are not."""
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+@contextlib.contextmanager
+def _whole(what: str, remedy: str) -> Iterator[None]:
+    """Turns what Orbax raises of damaged files into one `UserError`."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{what} cannot be restored ({describe(error)}); {remedy}") from error

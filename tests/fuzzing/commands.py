@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from safetensors.numpy import load_file
@@ -25,17 +24,15 @@ _COMPARED = (
 _PASSING = ("logs", "checkpoints", "features", "unfinished")
 
 
-class Command(NamedTuple):
-    """A command: the folder to write to -> words of the command line."""
-
-    words: Callable[[Path], tuple[str, ...]]
+Command = Callable[[Path], tuple[str, ...]]
+"""The folder to write to -> words of the command line."""
 
 
 def _train(stage: str, *more: Callable[[], str]) -> Command:
     def words(out: Path) -> tuple[str, ...]:
         return ("train", f"--config={stage}", *(word() for word in more), f"--workdir={out}")
 
-    return Command(words)
+    return words
 
 
 def _fixed(*words: str) -> list[Callable[[], str]]:
@@ -51,27 +48,19 @@ def _labelled() -> str:
 
 
 COMMANDS: dict[str, Command] = {
-    "prepare": Command(
-        lambda out: (
-            *("prepare", str(made.simulated() / "photos"), "--out", str(out)),
-            *("--workers=1", "--validation-fraction=0.25"),
-        )
+    "prepare": lambda out: (
+        *("prepare", str(made.simulated() / "photos"), "--out", str(out)),
+        *("--workers=1", "--validation-fraction=0.25"),
     ),
-    "tags": Command(
-        lambda out: ("tags", str(made.records()), "--html", str(out.with_suffix(".html")))
+    "tags": lambda out: ("tags", str(made.records()), "--html", str(out.with_suffix(".html"))),
+    "detect": lambda out: (
+        *("detect", str(made.pictures()), "--detector", str(made.detector())),
+        *("--out", str(out), "--csv", str(out.with_suffix(".csv"))),
     ),
-    "detect": Command(
-        lambda out: (
-            *("detect", str(made.pictures()), "--detector", str(made.detector())),
-            *("--out", str(out), "--csv", str(out.with_suffix(".csv"))),
-        )
-    ),
-    "convert": Command(lambda out: ("convert", str(made.checkpoint()), str(out))),
-    "eval": Command(
-        lambda out: (
-            *("eval", "--config=evaluation", f"--config.detectors={made.detector()}"),
-            *("--config.batch_size=2", _labelled(), f"--workdir={out}"),
-        )
+    "convert": lambda out: ("convert", str(made.checkpoint()), str(out)),
+    "eval": lambda out: (
+        *("eval", "--config=evaluation", f"--config.detectors={made.detector()}"),
+        *("--config.batch_size=2", _labelled(), f"--workdir={out}"),
     ),
     "pretext": _train("pretext", _photos, *_fixed(*TINY, *SHORT)),
     "one_class": _train(
@@ -87,11 +76,9 @@ COMMANDS: dict[str, Command] = {
         lambda: f"--config.extractor={made.extractor()}",
         *_fixed(*TINY[3:], *SHORT, "--config.data.validation_fraction=0.34"),
     ),
-    "sweep": Command(
-        lambda out: (
-            *("sweep", "--config=pretext", _photos(), *TINY, "--config.checkpoint_every=1"),
-            *("--config.steps=2", "--grid=optimizer.learning_rate=1e-3,1e-4", f"--workdir={out}"),
-        )
+    "sweep": lambda out: (
+        *("sweep", "--config=pretext", _photos(), *TINY, "--config.checkpoint_every=1"),
+        *("--config.steps=2", "--grid=optimizer.learning_rate=1e-3,1e-4", f"--workdir={out}"),
     ),
 }
 

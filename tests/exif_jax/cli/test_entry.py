@@ -261,6 +261,12 @@ def test_fields_of_every_part_are_set():
     assert config.optimizer.ema == 0.9
 
 
+def test_a_misspelt_field_of_any_length_is_a_short_message():
+    with pytest.raises(UserError, match=r"no field 'a+\.\.\.a+'; known are") as refused:
+        load_config(["--config=pretext", f"--config.{'a' * 5000}=1"])
+    assert len(str(refused.value)) < 1000
+
+
 def test_a_name_that_no_disk_can_hold_is_no_configuration():
     with pytest.raises(UserError, match="no such configuration file"):
         load_config([f"--config={'x' * 5000}"])

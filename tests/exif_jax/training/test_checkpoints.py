@@ -74,6 +74,7 @@ def _cut(step):
         lambda step: shutil.rmtree(step / "state"),
         lambda step: [shutil.rmtree(step), step.mkdir()],
         _cut,
+        lambda step: (step / "state" / "_METADATA").write_text("[]"),
     ],
 )
 def test_a_checkpoint_that_was_copied_in_part(saved, tmp_path, lose):
@@ -108,3 +109,10 @@ def test_a_checkpoint_of_another_model_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"/1: this checkpoint .* of another model .give the"):
         checkpoints.restore(1, State(jnp.zeros((3, 5))))
     checkpoints.close()
+
+
+def test_a_checkpoint_that_tells_nothing_of_itself(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "run")
+    (tmp_path / "run" / "2" / "_CHECKPOINT_METADATA").write_text("[]")
+    with pytest.raises(UserError, match=r"run: one of these checkpoints cannot be restored"):
+        Checkpoints(tmp_path / "run")

@@ -5,7 +5,16 @@ import importlib
 from tests.fuzzing.target import Target
 
 NAMES = (
-    *("pictures", "exif_values", "sidecars", "archives", "lists", "names", "labelled_trees"),
+    *(
+        "pictures",
+        "exif_values",
+        "sidecars",
+        "archives",
+        "lists",
+        "names",
+        "labelled_trees",
+        "labelled_lists",
+    ),
     *("detectors", "extractors", "records", "configs", "runs", "estimator"),
     *("interruptions", "processes"),
 )

@@ -19,6 +19,8 @@ _PHOTO = encode(crafted_photo(side=64), "JPEG")
 def make(rng: Generator) -> Case:
     """Paths to photos, to texts, to nothing (folders) or to links."""
     tree: Case = {}
+    if rng.integers(2):  # so that there is something to find
+        tree = {"a/0_real/a.jpg": _PHOTO, "a/1_fake/b.jpg": _PHOTO}
     for _ in range(int(rng.integers(1, 9))):
         parts = [
             name(rng) if rng.integers(6) == 0 else _FOLDERS[int(rng.integers(len(_FOLDERS)))]

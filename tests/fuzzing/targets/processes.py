@@ -56,10 +56,12 @@ def run(case: Case, folder: Path) -> Counter[str]:
             check_said(130 if status == 130 else 1, *said)
         outcomes[f"{command}: {name}"] += 1
     else:
-        status, said = _start(command, out)
-        if status != 0:
-            raise FoundError(f"{command}: status {status} when it goes on: {said}")
-        check_said(status, *said)
+        # One that does not go on says that its output is there, if it was interrupted at its end.
+        if command != "convert" or left_by(out) != wanted:
+            status, said = _start(command, out)
+            if status != 0:
+                raise FoundError(f"{command}: status {status} when it goes on: {said}")
+            check_said(status, *said)
     left = left_by(out)
     if differing := [k for k in wanted | left if wanted.get(k) != left.get(k)]:
         raise FoundError(f"{command}: another result after an interruption: {differing}")
@@ -88,7 +90,7 @@ def _start(
 ) -> tuple[int, tuple[str, str]]:
     """Runs a command to its end; `after` so many seconds of CPU it gets a signal."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "exif_jax.cli", *COMMANDS[command].words(out)],
+        [sys.executable, "-m", "exif_jax.cli", *COMMANDS[command](out)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
