@@ -127,7 +127,7 @@ from pathlib import Path
 from tests.exif_jax.training.test_loop import toy_stage
 
 def forever(*_):
-    print("here", flush=True)
+    print("\\nhere", flush=True)  # not at the end of the progress bar
     threading.Event().wait()
 
 def command():
