@@ -13,7 +13,7 @@ from typing import Any, Final
 from data_pipelines.disk import disk_error, in_words
 from data_pipelines.early_signals import INTERRUPTED
 from data_pipelines.early_signals import end as ended_early
-from data_pipelines.errors import UserError
+from data_pipelines.errors import Interrupted, UserError
 from data_pipelines.terminal import any_encoding, say
 
 MISTAKE: Final = 2
@@ -40,8 +40,10 @@ def expected(error: BaseException) -> Exit | None:
             return error
         case UserError():
             return Exit(MISTAKE, f"error: {error}")
-        case KeyboardInterrupt():
-            return Exit(INTERRUPTED, " ".join(map(str, error.args)) or "interrupted")
+        case Interrupted():
+            return Exit(INTERRUPTED, str(error))
+        case KeyboardInterrupt():  # to which Python itself may have added words
+            return Exit(INTERRUPTED, "interrupted")
         case Exception():
             found = disk_error(error)
             return None if found is None else Exit(MISTAKE, f"error: {in_words(found)}")

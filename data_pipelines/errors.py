@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake."""
+"""What ends a command by the user's doing: a mistake, or Ctrl-C."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Command lines print the message alone, without a stack trace, and exit with status 2.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with the line that a command has to say about it."""

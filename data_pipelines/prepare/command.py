@@ -5,7 +5,7 @@ from typing import Final
 
 from etils import epath
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import Interrupted, UserError
 from data_pipelines.images import WINDOW
 from data_pipelines.prepare.options import REASONS, add_flags, options_of
 from data_pipelines.prepare.report.tag_report import format_report
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             beam_arguments=args.rest,
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
+        raise Interrupted(
             f"interrupted; what was read so far is kept in {args.out}: run the same command again "
             "to go on, or delete that directory"
         ) from None

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import Interrupted, UserError
 from data_pipelines.items import Item
 from data_pipelines.sources import Found, find_files, format_kinds, is_source
 from data_pipelines.storage import is_uri, valid_text
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             counts = _judge(detector, items, results, args)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(_interrupted(results, args)) from None
+            raise Interrupted(_interrupted(results, args)) from None
         if results is not None and args.csv:
             results.write_csv(args.csv)
         if results is not None and args.html:

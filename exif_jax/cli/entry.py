@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import Interrupted, UserError
 from data_pipelines.terminal import say
 from exif_jax import config as config_types
 from exif_jax.cli.paths import expand_homes
@@ -176,7 +176,7 @@ def _watching(given: flags.FlagValues) -> Iterator[Any]:
         log_to_terminal()
         yield watch
     except KeyboardInterrupt:
-        stop = KeyboardInterrupt("interrupted; the same command continues")
+        stop = Interrupted("interrupted; the same command continues")
         raise (stop if peers is None else peers.exit_of(stop)) from None
     except Exception as error:
         if peers is None:

@@ -38,9 +38,10 @@ def compose_kernels(first: np.ndarray, second: Array) -> Array:
     for i in range(rows):
         for j in range(columns):
             shifted[i : i + height, j : j + width, i, j] = first
+    # Summed over shifts last, which rounds less.
     return jnp.einsum(
-        "hwijf,ijpfc->hwpc", jnp.asarray(shifted, second.dtype), second, precision="highest"
-    )
+        "hwijf,ijpfc->ijhwpc", jnp.asarray(shifted, second.dtype), second, precision="highest"
+    ).sum((0, 1))
 
 
 def residual_convolution(x_MHWC: Array, kernel: Array) -> Array:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from data_pipelines.disk import naming
-from data_pipelines.errors import UserError
+from data_pipelines.errors import Interrupted, UserError
 from data_pipelines.storage import check_path
 from data_pipelines.terminal import say
 from exif_jax.cli.entry import config_file, load_config
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
                 _train(one, f"[{number}/{len(runs)}] {one.point.name}", workdir, lock)
                 results.write(workdir, runs)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted; the same command continues") from None
+            raise Interrupted("interrupted; the same command continues") from None
         metrics = results.chosen_metrics(runs, args.metrics)
         summaries = results.summarise(runs)
         from exif_jax.cli.sweep.plot import plot_sweep  # matplotlib takes seconds to load

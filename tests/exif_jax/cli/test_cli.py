@@ -10,6 +10,7 @@ import piexif
 import pytest
 from PIL import Image
 
+from data_pipelines.errors import Interrupted
 from exif_jax.cli import __main__ as cli
 from exif_jax.cli import detect
 from exif_jax.detection.detectors import save_detector
@@ -73,7 +74,12 @@ def test_help_loads_no_model_libraries():
 
 @pytest.mark.parametrize(
     ("error", "status", "message"),
-    [(KeyboardInterrupt, 130, "interrupted"), (BrokenPipeError, 0, "")],
+    [
+        (KeyboardInterrupt, 130, "interrupted"),
+        (KeyboardInterrupt("decoding failed (KeyboardInterrupt: )"), 130, "interrupted"),
+        (Interrupted("interrupted; go on"), 130, "interrupted; go on"),
+        (BrokenPipeError, 0, ""),
+    ],
 )
 def test_an_interruption_shows_no_stack_trace(capsys, monkeypatch, error, status, message):
     def stop(args):
