@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines import command_line
-from data_pipelines.errors import UserError
+from data_pipelines.errors import Interrupted, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Path("/dev/full")
@@ -36,7 +36,7 @@ def raising(error):
         (UserError("a\x1b[2J\nphoto b"), 2, "error: a\\x1b[2J\\nphoto b\n"),
         (UserError("\udcff\u202e"), 2, "error: \\udcff\\u202e\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
-        (KeyboardInterrupt("interrupted; a\nb"), 130, "interrupted; a\\nb\n"),
+        (Interrupted("interrupted; a\nb"), 130, "interrupted; a\\nb\n"),
         (BrokenPipeError(), 0, ""),
         (command_line.Exit(143, "saved; a\nb"), 143, "saved; a\\nb\n"),
         (
