@@ -16,7 +16,7 @@ SHORT := $(addprefix tests/,data_pipelines/test_records.py data_pipelines/test_p
     exif_jax/models/test_parity.py exif_jax/models/test_storage.py \
     exif_jax/training/test_mapping.py::test_eight_devices_train_as_one[binary] \
     exif_jax/training/test_loop.py \
-    exif_jax/gmm/test_em.py exif_jax/detection/test_detectors.py exif_jax/cli/test_paths.py)
+    exif_jax/gmm/test_mixture.py exif_jax/detection/test_detectors.py exif_jax/cli/test_paths.py)
 
 .PHONY: help demo demo-data demo-published test test-short lint fuzz bench shipped clean
 help:

@@ -59,6 +59,7 @@ def _release_logs() -> Iterator[None]:
         package = logging.getLogger(name)
         package.handlers.clear()
         package.propagate = True
+        package.setLevel(logging.NOTSET)
 
 
 def _shared(name: str) -> Path:

@@ -177,7 +177,7 @@ def test_both_processes_hear_why_one_refuses(records, tmp_path):
     (tmp_path / "config.json").write_text(text)
     other = {"data.photos": {"classes": {"Make": ["Nikon"]}}}
     (tmp_path / "data.json").write_text(json.dumps(other))
-    arguments = [*PRETEXT, f"--config.data.photos={records}", f"--workdir={tmp_path}"]
+    arguments = [PRETEXT[0], f"--config.data.photos={records}", f"--workdir={tmp_path}"]
     processes = start_two(arguments)
     # Without a word from process 0 the other would wait at a barrier for minutes.
     outputs = [process.communicate(timeout=120)[0] for process in processes]

@@ -103,10 +103,15 @@ def read_photo(
     try:
         return _read(data, options, name, sidecar)
     except ImageError as error:
-        memory = isinstance(error.__cause__, MemoryError)
-        return Reject("out_of_memory" if memory else error.reason, str(error))
+        return rejected(error)
     except MemoryError:
         return Reject("out_of_memory", f"more than {options.memory_per_file} MiB needed")
+
+
+def rejected(error: ImageError) -> Reject:
+    """A file that cannot be read; one that wants too much memory for whatever reason, by that."""
+    memory = isinstance(error.__cause__, MemoryError)
+    return Reject("out_of_memory" if memory else error.reason, str(error))
 
 
 def _read(

@@ -15,7 +15,7 @@ import sys
 from data_pipelines.images import ImageError
 from data_pipelines.items import Item
 from data_pipelines.prepare.options import Options
-from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo, to_row
+from data_pipelines.prepare.reader import PreparedPhoto, Reject, read_photo, rejected, to_row
 from data_pipelines.prepare.sidecars import Entry
 from data_pipelines.sources import read_item
 
@@ -27,7 +27,7 @@ def read_one(item: Item, sidecar: Entry | None, options: Options) -> PreparedPho
     try:
         data = read_item(item, max_bytes=options.max_bytes)
     except ImageError as error:
-        return Reject(error.reason, str(error))
+        return rejected(error)
     except MemoryError:
         return Reject("out_of_memory", "the file does not fit into memory")
     return read_photo(data, options, name=item.name, sidecar=sidecar)

@@ -122,9 +122,8 @@ def _open_run(
             notes = [f"{text}; all is done anew" for text in other_data]
             kept, other_data = {}, []
         if differing or other_data:
-            found_all = differing + other_data
-            more = len(found_all) - _SHOWN
-            shown = found_all[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+            more = len(differing) - _SHOWN
+            shown = differing[:_SHOWN] + ([f"and {more} more"] if more > 0 else []) + other_data
             raise UserError(
                 f"{workdir} holds another run ({'; '.join(shown)}): choose "
                 "another --workdir, or give that run's configuration and data to continue it"
@@ -134,12 +133,13 @@ def _open_run(
                 f"{data_path}: written now; that the data are those that the run began with is not "
                 "known, as it began with an earlier version"
             )
-    elif workdir.is_dir() and any(workdir.iterdir()):
+    elif workdir.is_dir() and {x.name for x in workdir.iterdir()} - {data_path.name}:
         raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, wanted)
+    # The configuration comes last: with it the run has begun.
     if data.keys() - kept.keys():
         write_json(data_path, {k: found.to_json() for k, found in {**data, **kept}.items()})
+    write_json(path, wanted)
     return notes
 
 

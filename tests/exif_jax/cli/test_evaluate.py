@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.labelled import TestSet
-from exif_jax.cli.evaluate import _digest_of_images, evaluate
+from exif_jax.cli.evaluate import evaluate
 from exif_jax.config import EvaluationConfig, TestImagesConfig
 from exif_jax.detection.detectors import Detector, save_detector
 from exif_jax.evaluation import evaluate as evaluation
@@ -154,14 +153,6 @@ def test_changed_detectors_and_images_are_evaluated_anew(
     assert len((tmp_path / "run" / "skipped.jsonl").read_text().splitlines()) == 2
     assert "1 is of another size" in (tmp_path / "run" / "log.txt").read_text()
     assert sum(scored) == 2 * (11 + 11 + 10)
-
-
-def test_images_that_cannot_be_asked_for_their_size_are_no_obstacle(tmp_path):
-    (tmp_path / "moved.jpg").symlink_to(tmp_path / "gone.jpg")
-    test_set = TestSet("a", (tmp_path / "moved.jpg", tmp_path / "listed.jpg"), ())
-    before = _digest_of_images([test_set])
-    (tmp_path / "gone.jpg").write_bytes(b"no longer")
-    assert _digest_of_images([test_set]) != before
 
 
 def test_the_layout_of_the_configuration_is_taken(detector, images, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_detect(full, detector, images, capsys, flag, target, named):
 
 
 def test_eval(full, detector, images, capsys, monkeypatch):
-    monkeypatch.setattr("exif_jax.cli.entry._start", lambda given: None)
+    monkeypatch.setattr("exif_jax.cli.entry._watching", lambda given: nullcontext())
     words = ("eval", "--config=evaluation", f"--config.detectors={detector}")
     words += (f"--config.data.images={images}", f"--workdir={full / 'run'}")
     assert refused(capsys, *words).startswith(str(full / "run"))

@@ -67,6 +67,7 @@ def test_train_runs_one_of_our_configurations(command, installed, records, tmp_p
     words += ["--config.model.width=4", "--config.model.stage_depths=(1, 1, 1)"]
     words += ["--config.model.mixer_hidden=8", "--config.batch_size=8", "--config.steps=1"]
     words += ["--config.data.patches=2", "--config.data.threads=2"]
+    words += ["--config.objectives.tags=FNumber,Make"]
     status, _, err = command(*words)
     assert status == 0, err
     assert (tmp_path / "run" / "extractor" / "model.safetensors").is_file()

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,7 @@ COMMANDS = {
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_a_message_shows_what_was_given_printable(words, detector, terminal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("exif_jax.cli.entry._start", lambda given: None)
+    monkeypatch.setattr("exif_jax.cli.entry._watching", lambda given: nullcontext())
     save(tmp_path / "photos" / "a.png")
     hostile = "x\x1b[2J\u202e\udcff\nphoto  0.0000  forged"
     (tmp_path / f"{hostile}.here").mkdir()
@@ -161,7 +162,7 @@ def test_outputs_of_names_that_no_library_opens_are_refused(
     detector, terminal, records, pretext_weights, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("exif_jax.cli.entry._start", lambda given: None)
+    monkeypatch.setattr("exif_jax.cli.entry._watching", lambda given: nullcontext())
     out = "run\udcff"
     save(tmp_path / "photos" / "a.png")
     images = f"--config.data.images={tmp_path}"

@@ -4,6 +4,7 @@ import os
 import pwd
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def home(tmp_path, monkeypatch):
 def given(monkeypatch):
     """What the stages and commands are called with."""
     calls = []
-    monkeypatch.setattr(entry, "_start", lambda flags: None)
+    monkeypatch.setattr(entry, "_watching", lambda given: nullcontext())
     monkeypatch.setattr(cli_train, "train", lambda *call: calls.append(call))
     monkeypatch.setattr(cli_evaluate, "evaluate", lambda *call: calls.append(call))
     for module in (detect, convert, cli_sweep):
@@ -95,7 +96,7 @@ def test_without_a_home_a_tilde_stays(monkeypatch):
 def test_fields_and_workdir(command, config, field, text, home, given):
     words = [command, f"--config={config}", f"--config.{field}={text}", "--workdir=~/runs/1"]
     assert cli.main(words) == 0
-    value, workdir = given[0]
+    value, workdir, *_ = given[0]
     for name in field.split("."):
         value = getattr(value, name)
     assert value == text.replace("~", home)
@@ -110,7 +111,7 @@ def test_a_configuration_file_and_what_it_says(home, given):
     )
     for config in (["--config=~/mine.py"], ["--config", "~/mine.py"]):
         assert cli.main(["train", *config, "--workdir", "~/x"]) == 0
-    for config, workdir in given:
+    for config, workdir, *_ in given:
         assert (config.extractor, config.data.images) == (f"{home}/run", f"{home}/images")
         assert workdir == Path(home) / "x"
 
