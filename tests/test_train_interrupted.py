@@ -44,7 +44,7 @@ def assert_goes_on(arguments, run, whole):
 @pytest.mark.parametrize(
     ("kilobytes", "named"),
     [
-        (0, "run/config.json"),
+        (0, "run/data.json"),
         (60, "run/extractor"),  # by safetensors
         (380, "run/checkpoints"),  # by Orbax, in threads of its own
     ],
