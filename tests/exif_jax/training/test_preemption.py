@@ -77,10 +77,18 @@ def test_sigterm_between_steps_saves_the_newest(watch, tmp_path):
 
 
 def test_sigterm_while_it_waits_for_data_saves_at_once(watch, tmp_path):
-    never = threading.Event()
+    never, fourth = threading.Event(), threading.Event()
+    toy, steps = toy_stage([1.0], []), []
+
+    def train(*arguments):
+        steps.append(None)
+        if len(steps) == 4:
+            fourth.set()
+        return toy.step(*arguments)
 
     def load(index):
         if index == 8:  # in the fifth batch of two
+            fourth.wait()  # it may be loaded ahead
             os.kill(os.getpid(), signal.SIGTERM)
             never.wait()
         return {"target": np.float32(1), "path": f"{index}.jpg"}
@@ -92,7 +100,7 @@ def test_sigterm_while_it_waits_for_data_saves_at_once(watch, tmp_path):
         .batch(2)
     )
     batches = SimpleNamespace(after=lambda step: iter(data))  # which load next to nothing ahead
-    stage = dataclasses.replace(toy_stage([1.0], []), data=batches)
+    stage = dataclasses.replace(toy, step=train, data=batches)
     try:
         with pytest.raises(Exit, match="after step 4, which is saved"):
             fit(stage, PLAN, tmp_path, watch)
