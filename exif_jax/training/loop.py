@@ -132,11 +132,11 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path, watch: Watch | None = N
     state, frozen, key = stage.place(jax.random.key(schedule.seed))
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
-        start = checkpoints.latest() or 0
-        if checkpoints.latest() is not None:
-            state = checkpoints.restore(start, state)
+        newest = checkpoints.latest()
+        start = newest or 0
         whole = _last_validation(workdir) >= start or not _is_evaluated(start, schedule)
-        if checkpoints.latest() is not None:
+        if newest is not None:
+            state = checkpoints.restore(newest, state)
             if start >= schedule.steps and whole:
                 _log.info("this run is finished: %d steps are done", start)
                 return state

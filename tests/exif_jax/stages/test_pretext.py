@@ -18,24 +18,31 @@ from exif_jax.training.mapping import SHARDED, data_mesh, over_devices, shard
 from tests.exif_jax.tag_outputs import TARGETS, outputs_and_labels
 
 
-@pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
-def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
-    outputs, labels = outputs_and_labels()
-    objectives = build_objectives(TARGETS, PretextConfig(ranking=pairing))
+def over_photos(losses):
+    """What a function of outputs, labels by tag and groups gives for the photos of each device."""
     mesh = data_mesh()
 
-    def losses_and_gradients(outputs, labels):
+    def of_one_device(outputs, labels):
         groups = jnp.arange(len(labels)) + 100 * jax.lax.axis_index("data")
+        return losses(outputs, list(labels.T), groups)
 
+    mapped = over_devices(of_one_device, mesh, (SHARDED, SHARDED), SHARDED)
+    return mapped(*(shard(x, mesh) for x in outputs_and_labels()))
+
+
+@pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
+def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
+    objectives = build_objectives(TARGETS, PretextConfig(ranking=pairing))
+
+    def losses_and_gradients(outputs, labels, groups):
         def total(outputs):
-            parts = objective_losses(outputs, list(labels.T), groups, objectives)
+            parts = objective_losses(outputs, labels, groups, objectives)
             return sum(parts.values()), parts
 
         gradients, parts = jax.grad(total, has_aux=True)(outputs)
         return gradients, {name: part[None] for name, part in parts.items()}
 
-    mapped = over_devices(losses_and_gradients, mesh, (SHARDED, SHARDED), SHARDED)
-    gradients, parts = mapped(shard(outputs, mesh), shard(labels, mesh))
+    gradients, parts = over_photos(losses_and_gradients)
     for name in ("FocalLength", "Flash"):
         assert np.asarray(parts[name]).sum() == 0
         assert not np.asarray(gradients[name]).any()
@@ -45,21 +52,16 @@ def test_a_tag_without_any_value_adds_nothing_to_the_loss(pairing):
 
 @pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
 def test_ranked_tags_at_once_have_the_losses_of_each_alone(pairing):
-    outputs, labels = outputs_and_labels()
     objectives = build_objectives(TARGETS, PretextConfig(ranking=pairing))
-    mesh = data_mesh()
 
-    def losses(outputs, labels):
-        groups = jnp.arange(len(labels)) + 100 * jax.lax.axis_index("data")
-        columns = list(labels.T)
-        at_once = objective_losses(outputs, columns, groups, objectives)
+    def losses(outputs, labels, groups):
+        at_once = objective_losses(outputs, labels, groups, objectives)
         alone = {}
-        for objective, column in zip(objectives, columns, strict=True):
+        for objective, column in zip(objectives, labels, strict=True):
             alone |= objective_losses(outputs, [column], groups, (objective,))
         return jax.tree.map(lambda part: part[None], (at_once, alone))
 
-    mapped = over_devices(losses, mesh, (SHARDED, SHARDED), SHARDED)
-    at_once, alone = mapped(shard(outputs, mesh), shard(labels, mesh))
+    at_once, alone = over_photos(losses)
     assert at_once.keys() == alone.keys()
     assert all(np.asarray(alone[name]).any() for name in ("ISO", "Make"))
     for name, part in alone.items():
