@@ -96,5 +96,12 @@ def _whole(what: str, remedy: str) -> Iterator[None]:
     """Turns what Orbax raises of damaged files into one `UserError`."""
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{what} cannot be restored ({describe(error)}); {remedy}") from error
+    except Exception as error:
+        # Of an array that it cannot decode, Orbax raises a bare Exception, which tells no reason.
+        bare = type(error) is Exception
+        if not bare and not isinstance(
+            error, AttributeError | LookupError | TypeError | ValueError
+        ):
+            raise
+        cause = error.__cause__ if bare and isinstance(error.__cause__, Exception) else error
+        raise UserError(f"{what} cannot be restored ({describe(cause)}); {remedy}") from error

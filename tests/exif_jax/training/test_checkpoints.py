@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -89,6 +90,31 @@ def test_a_checkpoint_that_was_copied_in_part(saved, tmp_path, lose):
     restored = checkpoints.restore(checkpoints.latest(), State(np.zeros(4)))
     np.testing.assert_array_equal(restored.array, np.full(4, 1.0))
     checkpoints.close()
+
+
+def test_a_damaged_byte_is_told_or_does_no_harm(tmp_path):
+    """Whichever file it is in, be it of what Orbax keeps itself or of a compressed array."""
+    rng = np.random.default_rng(0)
+    state = State(rng.normal(size=(16, 64)).astype(np.float32))
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save(1, state)
+    checkpoints.close()
+    reasons = set()
+    for file in sorted((tmp_path / "run" / "1").rglob("*")):
+        data = file.read_bytes() if file.is_file() else b""
+        for place in {min(place, len(data) - 1) for place in (0, 2, 5, 30, 200, 1000)} - {-1}:
+            file.write_bytes(data[:place] + bytes([data[place] ^ 0x5A]) + data[place + 1 :])
+            try:
+                checkpoints = Checkpoints(tmp_path / "run")
+                checkpoints.restore(1, State(np.zeros((16, 64), np.float32)))
+                checkpoints.close()
+            except UserError as error:
+                reasons.add(re.sub(r".*cannot be restored \((.*)\); .*", r"\1", str(error)))
+            file.write_bytes(data)
+    assert any("ZSTD_decompressStream" in reason for reason in reasons), reasons
+    assert not any("bound method" in reason for reason in reasons)
+    restored = Checkpoints(tmp_path / "run").restore(1, State(np.zeros((16, 64), np.float32)))
+    np.testing.assert_array_equal(restored.array, state.array)
 
 
 def test_what_lies_among_checkpoints_besides(saved, tmp_path):
