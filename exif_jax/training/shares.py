@@ -44,7 +44,7 @@ def _which(process: int | None, processes: int | None) -> tuple[int, int]:
     return process, processes
 
 
-def in_order(positions: Sequence[int], *rows: np.ndarray) -> tuple[np.ndarray, ...]:
+def in_order(positions: Sequence[int] | np.ndarray, *rows: np.ndarray) -> tuple[np.ndarray, ...]:
     """What all processes have, in the order of its positions, on each of them.
 
     Args:
