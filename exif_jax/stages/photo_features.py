@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from exif_jax.detection.features import extract_features, features_of, readable
 from exif_jax.models.extractor import FixedExtractor
 from exif_jax.models.trained import LoadedExtractor
 from exif_jax.stages.descriptions import descriptions_folder
+from exif_jax.training.shares import first_alone, gather, meet, section, share
 
 _log = logging.getLogger(__name__)
 # Estimated bytes of memory for each number of the features, with the copies in float64 of a fit.
@@ -46,13 +48,15 @@ class PhotoFeatures:
         positions: of the readable photos among all.
         parts: files with the features of some of them, in order.
         starts: first row of each part, then n.
-        in_memory: float32 [n, T], if they fit into memory.
+        in_memory: float32 [n, T], if they fit into the memory of the only process.
+        fits: whether the rows of each process fit into its memory.
     """
 
     positions: np.ndarray
     parts: tuple[Path, ...]
     starts: np.ndarray
     in_memory: np.ndarray | None
+    fits: bool
 
     def chunks(self, *rows: np.ndarray) -> Chunks:
         """Features of rows, each of the arrays ascending: all in one chunk, or in parts."""
@@ -66,9 +70,19 @@ class PhotoFeatures:
                 for i, path in enumerate(self.parts):
                     wanted = some[borders[i] : borders[i + 1]] - self.starts[i]
                     if len(wanted):
-                        yield _load(path)[0][wanted]
+                        yield _load(path)[wanted]
 
         return Chunks(read)
+
+
+def own_rows(*rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """This process's section of arrays that follow each other: a part of each, maybe empty."""
+    own = section(sum(map(len, rows)))
+    starts = np.cumsum([0, *map(len, rows)])
+    return tuple(
+        part[max(own.start - start, 0) : max(own.stop - start, 0)]
+        for part, start in zip(rows, starts, strict=False)
+    )
 
 
 def photo_features(
@@ -76,7 +90,8 @@ def photo_features(
 ) -> PhotoFeatures:
     """Features of photos; finished parts are kept in workdir/features.
 
-    Unreadable photos are listed in skipped.jsonl.
+    The parts are the same for any number of processes, which divide those that are missing and all
+    see the folder. Unreadable photos are listed in skipped.jsonl.
 
     Raises:
         UserError: no photo can be read.
@@ -88,32 +103,42 @@ def photo_features(
     parts: list[Path] = []
     positions: list[int] = []
     skipped: list[SkippedRow] = []
-    starts, columns = [0], 0
+    starts = [0]
     compute = _computing(config, extractor, photos, workdir)
-    with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
-        for start in range(0, len(photos), size):
-            part = photos[start : start + size]
-            # Named after what it holds: other photos or another network by now mean another file.
-            # The previous release named them by whole paths.
-            names = [_part_name(network, part, *root) for root in ([source], [])]
-            path, before = (folder / f"{start:09d}-{name}.npz" for name in names)
-            if before.exists():
-                path = before
-            if path.exists():
-                progress.update(len(part))
-            else:
-                _save(path, *compute(start, start + len(part), progress))
-            features, unread = _load(path)
-            positions += [start + i for i in range(len(part)) if i not in unread]
-            skipped += [skipped_row(part[i].path, *why) for i, why in unread.items()]
-            if len(features):
-                parts.append(path)
-                starts.append(len(positions))
-                columns = features.shape[1]
-    write_skipped(workdir / SKIPPED_FILE, skipped)
+    ranges = [range(len(photos))[start : start + size] for start in range(0, len(photos), size)]
+    paths = []
+    for of_part in ranges:
+        # Named after what it holds: other photos or another network by now mean another file.
+        # The previous release named them by whole paths.
+        part = photos[of_part.start : of_part.stop]
+        names = [_part_name(network, part, *root) for root in ([source], [])]
+        path, before = (folder / f"{of_part.start:09d}-{name}.npz" for name in names)
+        paths.append(before if before.exists() else path)
+    # As the first process sees it: others may already be writing.
+    there = gather({"there": [path.exists() for path in paths]})[0]["there"]
+    missing = np.flatnonzero(~there)
+    own = missing[share(len(missing))]
+    done, total = (sum(len(ranges[i]) for i in which) for which in (np.flatnonzero(there), own))
+    hidden = True if jax.process_index() else None
+    with tqdm(
+        total=done + total, initial=done, unit="photo", desc="features", disable=hidden
+    ) as progress:
+        for i in own:
+            _save(paths[i], *compute(ranges[i].start, ranges[i].stop, progress))
+    meet()
+    for of_part, path in zip(ranges, paths, strict=True):
+        unread = _errors(path)
+        readable_ones = [i for i in of_part if i - of_part.start not in unread]
+        skipped += [skipped_row(photos[of_part[i]].path, *why) for i, why in unread.items()]
+        if readable_ones:
+            positions += readable_ones
+            parts.append(path)
+            starts.append(len(positions))
+    first_alone(lambda: write_skipped(workdir / SKIPPED_FILE, skipped))
     if not parts:
         raise UserError(f"{config.data.photos}: none of {len(photos)} photos could be read")
-    need = _BYTES * len(positions) * columns / 2**30
+    columns = _load(parts[0]).shape[1]
+    need = _BYTES * len(positions) * columns / 2**30 / jax.process_count()
     fits = need <= config.memory_gib
     if not fits:
         _log.info(
@@ -123,8 +148,10 @@ def photo_features(
             need,
             config.memory_gib,
         )
-    everything = np.concatenate([_load(path)[0] for path in parts]) if fits else None
-    return PhotoFeatures(np.array(positions), tuple(parts), np.array(starts), everything)
+    everything = None
+    if fits and jax.process_count() == 1:
+        everything = np.concatenate([_load(path) for path in parts])
+    return PhotoFeatures(np.array(positions), tuple(parts), np.array(starts), everything, fits)
 
 
 _Compute = Callable[[int, int, tqdm], tuple[np.ndarray, dict[int, ImageError]]]
@@ -184,11 +211,18 @@ def _save(path: Path, features: np.ndarray, errors: dict[int, ImageError]) -> No
         np.savez(file, features=features, errors=json.dumps(rows))
 
 
-def _load(path: Path) -> tuple[np.ndarray, dict[int, list[str]]]:
-    """Features of the readable photos of a part; by position, reason and message of the others.
+def _load(path: Path) -> np.ndarray:
+    """Features of the readable photos of a part."""
+    with np.load(path, allow_pickle=False) as saved:
+        features: np.ndarray = saved["features"]
+        return features
+
+
+def _errors(path: Path) -> dict[int, list[str]]:
+    """By position, reason and message of the other photos of a part.
 
     Parts of the previous release have the message alone.
     """
     with np.load(path, allow_pickle=False) as saved:
         rows = json.loads(str(saved["errors"]))
-        return saved["features"], {position: ["unreadable", *why][-2:] for position, *why in rows}
+    return {position: ["unreadable", *why][-2:] for position, *why in rows}

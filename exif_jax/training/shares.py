@@ -84,7 +84,7 @@ def meet() -> None:
         client.wait_at_barrier(f"exif_jax/meeting/{next(_meetings)}", 1000 * _PATIENCE)
 
 
-def first_alone(work: Callable[[], None]) -> None:
+def first_alone(work: Callable[[], object]) -> None:
     """Lets the first process do something; the others wait until it is done.
 
     Raises:
