@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,7 +24,7 @@ from exif_jax.detection.features import extract_features, features_of, readable
 from exif_jax.models.extractor import FixedExtractor
 from exif_jax.models.trained import LoadedExtractor
 from exif_jax.stages.descriptions import descriptions_folder
-from exif_jax.training.shares import first_alone, gather, meet, section, share
+from exif_jax.training.shares import first_alone, gather, meet, section
 
 _log = logging.getLogger(__name__)
 # Estimated bytes of memory for each number of the features, with the copies in float64 of a fit.
@@ -104,7 +105,6 @@ def photo_features(
     positions: list[int] = []
     skipped: list[SkippedRow] = []
     starts = [0]
-    compute = _computing(config, extractor, photos, workdir)
     ranges = [range(len(photos))[start : start + size] for start in range(0, len(photos), size)]
     paths = []
     for of_part in ranges:
@@ -114,24 +114,13 @@ def photo_features(
         names = [_part_name(network, part, *root) for root in ([source], [])]
         path, before = (folder / f"{of_part.start:09d}-{name}.npz" for name in names)
         paths.append(before if before.exists() else path)
-    # As the first process sees it: others may already be writing.
-    there = gather({"there": [path.exists() for path in paths]})[0]["there"]
-    missing = np.flatnonzero(~there)
-    own = missing[share(len(missing))]
-    done, total = (sum(len(ranges[i]) for i in which) for which in (np.flatnonzero(there), own))
-    hidden = True if jax.process_index() else None
-    with tqdm(
-        total=done + total, initial=done, unit="photo", desc="features", disable=hidden
-    ) as progress:
-        for i in own:
-            _save(paths[i], *compute(ranges[i].start, ranges[i].stop, progress))
-    meet()
+    compute = _computing(config, extractor, photos, workdir)
+    _complete(dict(zip(paths, ranges, strict=True)), compute)
     for of_part, path in zip(ranges, paths, strict=True):
-        unread = _errors(path)
-        readable_ones = [i for i in of_part if i - of_part.start not in unread]
-        skipped += [skipped_row(photos[of_part[i]].path, *why) for i, why in unread.items()]
-        if readable_ones:
-            positions += readable_ones
+        unread = {of_part[i]: why for i, why in _errors(path).items()}
+        skipped += [skipped_row(photos[i].path, *why) for i, why in unread.items()]
+        positions += [i for i in of_part if i not in unread]
+        if len(unread) < len(of_part):
             parts.append(path)
             starts.append(len(positions))
     first_alone(lambda: write_skipped(workdir / SKIPPED_FILE, skipped))
@@ -154,8 +143,44 @@ def photo_features(
     return PhotoFeatures(np.array(positions), tuple(parts), np.array(starts), everything, fits)
 
 
-_Compute = Callable[[int, int, tqdm], tuple[np.ndarray, dict[int, ImageError]]]
-"""First photo, last photo + 1, progress -> features of the readable ones, errors by position."""
+def _complete(parts: dict[Path, range], compute: "_Compute") -> None:
+    """Writes the parts, given by their files, that are not there yet."""
+    # As the first process sees it: others may already be writing.
+    there = gather({"there": [path.exists() for path in parts]})[0]["there"]
+    missing = [path for path, done in zip(parts, there, strict=True) if not done]
+    processes = jax.process_count()
+    whole = len(missing) - len(missing) % processes
+    hidden = True if jax.process_index() else None
+    total = sum(map(len, parts.values()))
+    with tqdm(total=total, unit="photo", desc="features", disable=hidden) as progress:
+        progress.update(total - sum(len(parts[path]) for path in missing))
+        for path in missing[:whole][jax.process_index() :: processes]:
+            _save(path, *compute(parts[path], progress))
+        for path in missing[whole:]:  # fewer than there are processes
+            found = _together(compute, parts[path], progress)
+            first_alone(partial(_save, path, *found))
+    meet()
+
+
+_Found = tuple[np.ndarray, dict[int, ImageError]]
+"""Features of the readable photos of a range, errors of the others by position in it."""
+_Compute = Callable[[range, tqdm], _Found]
+
+
+def _together(compute: _Compute, photos: range, progress: tqdm) -> _Found:
+    """What all processes find, each in its section; on each of them."""
+    own = photos[(mine := section(len(photos))).start : mine.stop]
+    features, errors = compute(own, progress)
+    told = [(own.start - photos.start + i, x.reason, str(x)) for i, x in errors.items()]
+    every = gather(
+        {"features": features, "errors": np.frombuffer(json.dumps(told).encode(), np.uint8)}
+    )
+    parts = [part["features"] for part in every]
+    rows = [row for part in every for row in json.loads(part["errors"].tobytes())]
+    return (
+        np.concatenate([part for part in parts if len(part)] or parts[:1]),
+        {i: ImageError(reason, message) for i, reason, message in rows},
+    )
 
 
 def _computing(
@@ -166,11 +191,10 @@ def _computing(
 ) -> _Compute:
     module, params, patches = extractor.module, extractor.params, config.data.patches
 
-    def from_images(
-        start: int, stop: int, progress: tqdm
-    ) -> tuple[np.ndarray, dict[int, ImageError]]:
+    def from_images(which: range, progress: tqdm) -> _Found:
         errors: dict[int, ImageError] = {}
-        images = map(prepare.apply, readable(_decoders(photos[start:stop], progress), errors))
+        chosen = photos[which.start : which.stop]
+        images = map(prepare.apply, readable(_decoders(chosen, progress), errors))
         return extract_features(module, params, images, 16 * config.batch_size, patches), errors
 
     prepare = parse_perturbation(extractor.prepare)
@@ -179,14 +203,10 @@ def _computing(
     place = descriptions_folder(config.data.descriptions, Path(config.data.photos), workdir)
     described = Describer(module, place, prepare.name).whole(photos, patches)
 
-    def from_descriptions(
-        start: int, stop: int, progress: tqdm
-    ) -> tuple[np.ndarray, dict[int, ImageError]]:
-        errors = {
-            i - start: described.errors[i] for i in range(start, stop) if i in described.errors
-        }
-        rows = described.rows(i for i in range(start, stop) if i not in described.errors)
-        progress.update(stop - start)
+    def from_descriptions(which: range, progress: tqdm) -> _Found:
+        errors = {i - which.start: described.errors[i] for i in which if i in described.errors}
+        rows = described.rows(i for i in which if i not in described.errors)
+        progress.update(len(which))
         return features_of(module, params, rows), errors
 
     return from_descriptions
