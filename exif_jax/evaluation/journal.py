@@ -60,7 +60,6 @@ class Journal:
         self._path = _of_process(path, str(process)) if process else path
         if process:
             self._read(path)
-            write_text(self._path, self._head)
 
     def _open(self) -> None:
         """In the first process: mends its file, and takes in those of the others."""
@@ -116,6 +115,8 @@ class Journal:
     def add(self, test_set: str, start: int, batch: ScoredBatch) -> None:
         """Keeps a finished batch."""
         self.batches[test_set, start] = batch
+        if not self._path.exists():
+            write_text(self._path, self._head)
         append_text(self._path, self._line(test_set, start))
 
     def complete(self) -> None:
