@@ -48,7 +48,7 @@ from tests.exif_jax.stages.test_all_processes import child
 child(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
 """
 BATCH = 2
-PRETEXT = PretextConfig(objectives=ObjectivesConfig(tags="ISO,Make"))
+PRETEXT = PretextConfig(objectives=ObjectivesConfig(tags="ISO,FNumber"))
 ONE_TWO = ("by_one_then_two", "scored_by_one_then_two")
 TWO_ONE = ("by_two_then_one", "scored_by_two_then_one")
 
@@ -79,12 +79,12 @@ def configs(folder):
     paths = json.loads((folder / "paths.json").read_text())
     mixture = {"num_components": "2", "covariance_type": "diag,spherical", "pca": 3, "steps": 6}
     mixture |= {
-        "batch_size": 4,
-        "checkpoint_every": 2,
+        "batch_size": 16,
+        "checkpoint_every": 1,
         "false_positive_rate": 0.2,
         "tolerance": 0.0,
     }
-    photos = PhotosConfig(paths["records"])
+    photos = PhotosConfig(paths["records"], patches=8)  # few are encoded in one shape
     return (
         OneClassConfig(extractor=paths["extractor"], data=photos, **mixture),
         EvaluationConfig(paths["detector"], "none", BATCH, TestImagesConfig(paths["images"])),
