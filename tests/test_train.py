@@ -21,7 +21,8 @@ from exif_jax.training.mapping import data_mesh
 ROOT = Path(__file__).resolve().parents[1]
 TINY_MODEL = [
     "--config.model.width=4",
-    "--config.model.stage_depths=(1, 1, 1)",
+    "--config.model.stage_depths=(1, 1)",
+    "--config.model.mixer_blocks=1",
     "--config.model.mixer_hidden=8",
 ]
 PART = "*[0-9a-f].npz"  # a finished part of the features; NAME.tmp.npz is a half-written one
@@ -98,8 +99,8 @@ def interrupted_and_whole(arguments, folder):
 
 @pytest.fixture(scope="module")
 def pretext_runs(records, tmp_path_factory):
-    arguments = [*PRETEXT, f"--config.data.photos={records}", "--config.steps=40"]
-    arguments += ["--config.checkpoint_every=5", "--config.eval_every=20"]
+    arguments = [*PRETEXT, f"--config.data.photos={records}", "--config.steps=20"]
+    arguments += ["--config.checkpoint_every=5", "--config.eval_every=10"]
     return arguments, *interrupted_and_whole(arguments, tmp_path_factory.mktemp("pretext"))
 
 
@@ -108,7 +109,7 @@ def test_a_killed_pretext_run_continues_exactly(pretext_runs):
     assert metrics(killed) == metrics(whole)
     assert_identical(arrays(killed / "extractor"), arrays(whole / "extractor"))
     splits = [json.loads(line)["split"] for line in metrics(whole).splitlines()]
-    assert (splits.count("train"), splits.count("validation")) == (40, 2)
+    assert (splits.count("train"), splits.count("validation")) == (20, 2)
 
 
 def test_a_finished_run_says_so(pretext_runs):
@@ -120,9 +121,9 @@ def test_a_finished_run_says_so(pretext_runs):
 
 def test_more_steps_extend_a_run(pretext_runs, records):
     arguments, killed, _ = pretext_runs
-    finish(start([*arguments, "--config.steps=43", f"--workdir={killed}"]))
+    finish(start([*arguments, "--config.steps=23", f"--workdir={killed}"]))
     last = json.loads(metrics(killed).splitlines()[-1])
-    assert (last["step"], last["split"]) == (43, "validation")
+    assert (last["step"], last["split"]) == (23, "validation")
 
 
 def test_a_killed_binary_run_continues_exactly(pretext_runs, simulated, tmp_path):
@@ -130,8 +131,8 @@ def test_a_killed_binary_run_continues_exactly(pretext_runs, simulated, tmp_path
     arguments = ["--config=configs/binary.py", f"--config.extractor={whole_pretext}"]
     arguments += [f"--config.data.images={simulated / 'labelled' / 'train'}"]
     arguments += ["--config.batch_size=8", "--config.data.patches=2", "--config.data.threads=2"]
-    arguments += ["--config.data.validation_fraction=0.34", "--config.steps=40"]
-    arguments += ["--config.checkpoint_every=5", "--config.eval_every=20", "--config.log_every=1"]
+    arguments += ["--config.data.validation_fraction=0.34", "--config.steps=20"]
+    arguments += ["--config.checkpoint_every=5", "--config.eval_every=10", "--config.log_every=1"]
     killed, whole = interrupted_and_whole(arguments, tmp_path)
     assert metrics(killed) == metrics(whole)
     assert_identical(arrays(killed / "detector"), arrays(whole / "detector"))
