@@ -27,15 +27,18 @@ def serve(requests: Iterator[bytes], answers: BinaryIO, load: Loader, slots: Slo
     """Answers requests: {"slot": number, "plans": [...]}."""
     for line in requests:
         request = json.loads(line)
-        answer: dict[str, Any]
         try:
             images = slots.array(request["slot"])
             facts = [load(p, out) for p, out in zip(request["plans"], images, strict=True)]
-            answer = {"facts": facts}
+            answer: dict[str, Any] = {"facts": facts}
         except Exception as error:
             answer = {"error": told(error)}
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
+        _say(answers, answer)
+
+
+def _say(answers: BinaryIO, answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer).encode() + b"\n")
+    answers.flush()
 
 
 def told(error: Exception) -> dict[str, Any]:
@@ -72,7 +75,12 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     memory, first = map(int, sys.argv[1:3])
     lines = _lines(sys.stdin.buffer)
-    load, shape = pickle.loads(os.pread(first, os.fstat(first).st_size, 0))
     with contextlib.suppress(BrokenPipeError):  # the other process ended between two lines
-        serve(lines, answers, load, Slots(shape, memory))
+        try:
+            load, shape = pickle.loads(os.pread(first, os.fstat(first).st_size, 0))
+        except Exception as error:  # such as records that are gone
+            for _ in lines:
+                _say(answers, {"error": told(error)})
+        else:
+            serve(lines, answers, load, Slots(shape, memory))
     os._exit(0)

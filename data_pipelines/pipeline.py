@@ -7,6 +7,7 @@ other number. Grain says what is at any position; threads, or worker processes, 
 place (`examples`). Hosts only decode; crops and normalisation are the device's.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,7 +117,7 @@ class Batches:
         if self._workers:
             plans = (parts[i] for i in range(len(parts)))
             made = WorkerBatches(plans, self._windows.load, shape, self._workers)
-            return BatchIterator((self._windows.collate(*batch) for batch in made), made.close)
+            return BatchIterator(itertools.starmap(self._windows.collate, made), made.close)
         in_threads = _InThreads(self._windows, shape, self._threads)
         batches = _two_ahead(parts.map(in_threads))
         return BatchIterator(batches, batches.close, in_threads.close)

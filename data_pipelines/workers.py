@@ -47,6 +47,7 @@ class _Worker:
     def __init__(self, first: int, shape: tuple[int, ...]) -> None:
         self._slots = Slots(shape)
         self._asked: deque[tuple[int, list[Plan]]] = deque()
+        self._failure: Exception | None = None
         with _signals_blocked():
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _START, str(self._slots.file), str(first), *sys.path],
@@ -74,12 +75,15 @@ class _Worker:
     def fetch(self) -> Batch:
         """Waits for the batch that was asked for first."""
         assert self.process.stdout is not None
+        if self._failure is not None:  # there is no batch after it
+            raise self._failure
         line = self.process.stdout.readline()
         if not line.endswith(b"\n"):
             raise self._died()
         answer = json.loads(line)
         if "error" in answer:
-            raise raised(answer["error"])
+            self._failure = raised(answer["error"])
+            raise self._failure
         slot, plans = self._asked.popleft()
         return plans, self._slots.lend(slot), answer["facts"]
 
