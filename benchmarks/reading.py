@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 import tempfile
 import time
@@ -186,7 +187,8 @@ def measure(report: Report, case: Case, *others: tuple[str, Any]) -> None:
 def records_case(report: Report, records: Records, origin: str) -> Case:
     """Prepared windows."""
     raw = ArrayRecordDataSource(sorted(map(str, records.directory.glob("*-train.array_record*"))))
-    out = np.empty((WINDOW, WINDOW, 3), np.uint8)
+    # As in training, the images of a batch are all kept until it is whole.
+    place = itertools.cycle(np.empty((report.sizes.batch, WINDOW, WINDOW, 3), np.uint8))
 
     def image_file(index: int) -> bytes:
         """Found by its first bytes; nothing else of the record is parsed."""
@@ -199,7 +201,7 @@ def records_case(report: Report, records: Records, origin: str) -> Case:
 
     def turbo(index: int) -> np.ndarray:
         data = image_file(index)
-        pixels = decode(data, out)
+        pixels = decode(data, next(place))
         return pillow(data) if pixels is None else pixels
 
     return Case(
