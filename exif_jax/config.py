@@ -111,7 +111,9 @@ class RecordsConfig:
 
     photos: str = ""  # directory of the prepared records
     patches: int = 16  # random crops of each image in a batch
-    threads: int = 8  # decoding threads of each process
+    threads: int = 8  # decoding threads of each process, where workers are 0
+    # Processes that decode, of each process; 0: threads do, which share one interpreter's lock.
+    workers: int = 0
     # Of encoders with a fixed description, such as residual_covariance, which is computed once:
     versions: int = 0  # augmented versions of each image, see data_pipelines.augmentation
     prepare: str = "none"  # what happens to every image, here and in use, such as jpeg:90
@@ -187,7 +189,9 @@ class LabelledConfig:
     images: str = ""  # labelled directory or CSV list (see docs/labelled.md)
     layout: str = ""  # of the directory, such as splits or pairs:train; found out where not given
     patches: int = 16  # random crops of each image in a batch
-    threads: int = 8  # decoding threads of each process
+    threads: int = 8  # decoding threads of each process, where workers are 0
+    # Processes that decode, of each process; 0: threads do, which share one interpreter's lock.
+    workers: int = 0
     validation_fraction: float = 0.1  # of the images of each class, kept from training
     augmentation: Augmentation = field(default_factory=Augmentation)
     # See `RecordsConfig`. An encoder with a fixed description does not read `augmentation`.

@@ -150,7 +150,7 @@ def check(config: BinaryConfig, mesh: Mesh) -> None:
     """Raises a UserError for a field out of range, or a batch that the devices cannot divide."""
     check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
-    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
+    check_not_negative(config, "checkpoint_minutes", "hang_minutes", "data.workers")
     check_not_negative(config, "steps", "alpha", "optimizer.clip_norm", "optimizer.warmup_steps")
     check_divides(config.batch_size, mesh, "config.batch_size")
     make_optimizer(config.optimizer, config.steps)
@@ -248,6 +248,7 @@ def _build(
             jax.process_index(),
             jax.process_count(),
             None if described is None else described.draw,
+            data.workers,
         ),
         evaluators=[_evaluator(held_out, config.threshold)],
         export=export,

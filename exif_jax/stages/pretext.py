@@ -143,7 +143,7 @@ def check(config: PretextConfig, mesh: Mesh) -> None:
     """Raises a UserError for a field out of range, or a batch that the devices cannot divide."""
     check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
-    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
+    check_not_negative(config, "checkpoint_minutes", "hang_minutes", "data.workers")
     check_not_negative(config, "steps", "optimizer.clip_norm", "optimizer.warmup_steps")
     check_divides(config.batch_size, mesh, "config.batch_size")
 
@@ -253,6 +253,7 @@ def _build(
                 "train", {o.name: o.encode for o in objectives if isinstance(o, TagObjective)}
             ),
             describe=None if described is None else described.draw,
+            workers=data.workers,
         ),
         evaluators=build_evaluators(config.evaluators, context),
         export=export,

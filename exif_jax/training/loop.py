@@ -1,5 +1,6 @@
 """The one training loop of the gradient stages: resume, step, log, evaluate, checkpoint."""
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -143,7 +144,8 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path, watch: Watch | None = N
             _log.info("continuing after step %d", start)
         with MetricsLog(workdir, start) as metrics_log:
             run = _Run(stage, schedule, workdir, state, checkpoints, metrics_log, watch)
-            state = run.train(frozen, key, stage.data.after(start), start, whole)
+            with contextlib.closing(stage.data.after(start)) as batches:
+                state = run.train(frozen, key, batches, start, whole)
         if jax.process_index() == 0:
             from exif_jax.training.curves import training_curves  # matplotlib, only now
 
