@@ -124,6 +124,9 @@ class PretextConfig:
 
     steps: int = 1000  # of training
     batch_size: int = 64  # images, global
+    # Parts in which every device takes its images, one after the other: the numbers of an undivided
+    # batch with the memory of a part, so a run of many devices repeats on few.
+    accumulate: int = 1
     seed: int = 0
     checkpoint_every: int = 500  # steps; one more comes before every evaluation
     checkpoint_minutes: float = 0.0  # at most between two checkpoints; 0: only steps count
@@ -203,6 +206,7 @@ class BinaryConfig:
     extractor: str = ""  # run, or converted directory, of the pretext stage: the frozen teacher
     steps: int = 1000
     batch_size: int = 64
+    accumulate: int = 1  # see `PretextConfig`
     seed: int = 0
     checkpoint_every: int = 200  # see `PretextConfig`
     checkpoint_minutes: float = 0.0
