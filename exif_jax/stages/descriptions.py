@@ -100,6 +100,7 @@ def network_of(
     same for all parameters.
     """
     if "description" in batch:
+
         def learn(params: Params) -> tuple[Array, Intermediates]:
             def of_one(row_S: Array, key: Array) -> tuple[Array, Intermediates]:
                 options: Any = {"train": True, "rngs": {"dropout": key}}
