@@ -133,6 +133,8 @@ class PretextConfig:
     hang_minutes: float = 30.0  # that a step may take, compilation too, before the run ends; 0: any
     eval_every: int = 500
     log_every: int = 20
+    profile_steps: str = ""  # to trace for xprof and TensorBoard, such as 100-105
+    trackers: str = ""  # services that get the numbers, too: wandb,mlflow; see docs/telemetry.md
     ranking: str = "all_pairs"  # of the batch; or neighbour: each photo with the next
     pair_loss: str = "bce"  # or fidelity
     # What is measured every `eval_every` steps, NAME or NAME:ARGUMENT, separated by commas, such as
@@ -213,6 +215,8 @@ class BinaryConfig:
     hang_minutes: float = 30.0
     eval_every: int = 200
     log_every: int = 20
+    profile_steps: str = ""
+    trackers: str = ""
     alpha: float = 0.05  # weight of the distance to the teacher's intermediate features
     threshold: float = 0.5  # probability of `generated` from which an image is called that
     data: LabelledConfig = field(default_factory=LabelledConfig)

@@ -39,6 +39,7 @@ from exif_jax.training.loop import Evaluator, Stage, fit
 from exif_jax.training.mapping import check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.preemption import Watch
+from exif_jax.training.profiling import parse_steps
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
@@ -50,6 +51,7 @@ from exif_jax.training.step import (
     map_train_step,
     masked_mean_part,
 )
+from exif_jax.training.trackers import check_trackers
 
 _CLASSES = ("photographs", "generated images")
 
@@ -157,12 +159,14 @@ def check(config: BinaryConfig, mesh: Mesh) -> None:
     check_not_negative(config, "checkpoint_minutes", "hang_minutes")
     check_not_negative(config, "steps", "alpha", "optimizer.clip_norm", "optimizer.warmup_steps")
     check_divides(config.batch_size, mesh, "config.batch_size", config.accumulate)
+    parse_steps(config.profile_steps)
     make_optimizer(config.optimizer, config.steps)
 
 
 def _check(config: BinaryConfig) -> None:
     check_set("extractor", config.extractor)
     check_set("data.images", config.data.images)
+    check_trackers(config.trackers)
     check(config, data_mesh())
 
 
@@ -257,6 +261,7 @@ def _build(
         export=export,
         keep_best=True,
         unread=unread,
+        undivided=mapped_step(dataclasses.replace(config, accumulate=1), extractor, mesh),
     )
 
 

@@ -42,6 +42,7 @@ from exif_jax.training.loop import Stage, fit
 from exif_jax.training.mapping import AXIS, check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.preemption import Watch
+from exif_jax.training.profiling import parse_steps
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
@@ -53,6 +54,7 @@ from exif_jax.training.step import (
     map_train_step,
     masked_mean_part,
 )
+from exif_jax.training.trackers import check_trackers
 
 
 def objective_losses(
@@ -153,6 +155,7 @@ def check(config: PretextConfig, mesh: Mesh) -> None:
     check_not_negative(config, "checkpoint_minutes", "hang_minutes")
     check_not_negative(config, "steps", "optimizer.clip_norm", "optimizer.warmup_steps")
     check_divides(config.batch_size, mesh, "config.batch_size", config.accumulate)
+    parse_steps(config.profile_steps)
 
 
 def first_state(
@@ -184,6 +187,7 @@ def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
         UserError: a field, the records or the objectives do not fit.
     """
     check_set("data.photos", config.data.photos)
+    check_trackers(config.trackers)
     check(config, data_mesh())
     records = open_records(Path(config.data.photos))
     return records, build_objectives(records.targets, config)
@@ -265,6 +269,9 @@ def _build(
         export=export,
         keep_best=False,
         unread=context.unread,
+        undivided=mapped_step(
+            dataclasses.replace(config, accumulate=1), extractor, objectives, mesh
+        ),
     )
 
 

@@ -30,11 +30,12 @@ from data_pipelines.storage import check_path
 from data_pipelines.terminal import LogFormatter
 from exif_jax.config import flat, to_json
 from exif_jax.training.events import Events
+from exif_jax.training.timeline import record_start
 
 _log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
 _FREE = {"steps", "data.threads", "data.descriptions", "memory_gib"}
-_FREE |= {"accumulate", "checkpoint_minutes", "hang_minutes"}
+_FREE |= {"accumulate", "checkpoint_minutes", "hang_minutes", "profile_steps", "trackers"}
 _SHOWN = 8  # differing fields in a message
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
 
@@ -81,6 +82,7 @@ def open_run(
     if message:
         raise UserError(message)
     if jax.process_index() == 0:
+        record_start(workdir)
         _log_to_file(workdir / "log.txt")
         for note in notes:
             _log.info("%s", note)

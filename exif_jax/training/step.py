@@ -1,7 +1,6 @@
 """The training step of the gradient stages: pure, for one device's shard, mapped elsewhere."""
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
@@ -75,7 +74,6 @@ def make_train_step(
         The key is the run's; the step's own key is derived from it and the state's step number.
         Metrics are global values, `loss` and `gradient_norm` among them.
     """
-
     if accumulate == 1:
         value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     elif isinstance(loss_fn, SplitLoss):

@@ -165,6 +165,6 @@ def test_a_loss_that_is_not_split_is_not_divided():
 
 def test_parts_that_do_not_divide_a_batch_are_named():
     config = PretextConfig(batch_size=16, accumulate=3)
-    with pytest.raises(UserError, match=r"16 does not divide over 8 devices in config\.accumulate = 3 "
-        r"parts each: choose a positive multiple of 24"):  # fmt: skip
+    named = r"over 8 devices in config\.accumulate = 3 parts each: choose .* multiple of 24"
+    with pytest.raises(UserError, match=named):
         pretext.check(config, data_mesh())
