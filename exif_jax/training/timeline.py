@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from data_pipelines.command_line import expected
 from data_pipelines.early_signals import INTERRUPTED, PREEMPTED
-from data_pipelines.files import append_text, read_json_lines, reading
+from data_pipelines.files import append_text, read_json_lines, reading, write_json_lines
 
 TIME_FILE: Final = "time.jsonl"
 BEAT_SECONDS: Final = 60.0
@@ -44,6 +44,9 @@ Row = dict[str, Any]
 
 def record_start(workdir: Path) -> None:
     """A process opens the run."""
+    path = workdir / TIME_FILE
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        write_json_lines(path, read_json_lines(path))  # without a line that a crash tore
     host, pid = socket.gethostname(), os.getpid()
     _append(workdir, "start", {"host": host, "pid": pid, "born": _born(pid)})
 
