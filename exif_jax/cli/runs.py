@@ -34,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
     """
     runs = [_described(folder, args.folder) for folder in _runs_in(args.folder)]
     if not runs:
-        raise UserError(f"{args.folder}: no run is in this folder: none has a config.json of `train`")
+        raise UserError(
+            f"{args.folder}: no run is in this folder: none has a config.json of `train`"
+        )
     if args.json:
         print(json.dumps(runs))
     else:

@@ -83,13 +83,15 @@ class Meter:
     def __init__(self, clock: Clock, step: int) -> None:
         """Begins after a step."""
         self._clock, self._step, self._before = clock, step, clock.read()
-        self._images, self._share = 0, None
+        self._images = 0
+        self._peak_seconds: float | None = None  # that a step takes at the peak of the chip
 
     def know(self, images: int, flops: float | None) -> None:
         """Learns how many images a step takes, and FLOPs on each device."""
         chip = chip_of(jax.local_devices()[0].device_kind)
         self._images = images
-        self._peak_seconds = None if chip is None or not flops else flops / chip.flops
+        if chip is not None and flops:
+            self._peak_seconds = flops / chip.flops
 
     def line(self, step: int) -> dict[str, float]:
         """`MEASURED` of the steps until this one."""

@@ -211,7 +211,14 @@ def test_it_beats(tmp_path, monkeypatch):
     assert read_timeline(tmp_path)[-1]["event"] == "end"
 
 
-@pytest.mark.parametrize("text", ['{"at": "x", "event": "start"}', '{"event": "start"}', '{"at": 1, "event": "start", "seconds": 3}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"at": "x", "event": "start"}',
+        '{"event": "start"}',
+        '{"at": 1, "event": "start", "seconds": 3}',
+    ],
+)
 def test_a_damaged_file_is_named(tmp_path, text):
     (tmp_path / "time.jsonl").write_text(text + "\n" + json.dumps({"at": 1, "event": "end"}) + "\n")
     with pytest.raises(UserError, match=r"time\.jsonl: damaged .*; delete it"):
