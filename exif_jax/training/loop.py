@@ -1,5 +1,6 @@
 """The one training loop of the gradient stages: resume, step, log, evaluate, checkpoint."""
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -225,6 +226,7 @@ class _Run:
         self._telemetry, self._clock = telemetry, telemetry.clock
         self._profile = Profile(schedule.profile_steps, workdir / "tensorboard")
         self._shown: dict[str, str] = {}
+        self._compiled = False
         self._watch, self._saved_step = watch, checkpoints.latest()
         self._stage, self._schedule, self._workdir = stage, schedule, workdir
         self._state, self._checkpoints, self._metrics_log = state, checkpoints, metrics_log
@@ -293,7 +295,9 @@ class _Run:
         paths = [str(path) for path in batch["path"]]
         self._skipped.add(_unreadable(batch))
         self._batch = self._stage.put(batch)
-        self._state, metrics = self._stage.step(self._state, frozen, self._batch, key)
+        with contextlib.nullcontext() if self._compiled else self._clock.compiling():
+            self._state, metrics = self._stage.step(self._state, frozen, self._batch, key)
+        self._compiled = True
         self._unchecked.append((step, metrics, paths))
 
     def _learn_flops(self, frozen: Params, key: jax.Array) -> None:

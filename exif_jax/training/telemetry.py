@@ -58,6 +58,19 @@ class Clock:
         finally:
             self.switch(before)
 
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Time of the block goes to `compile` at once; what of it JAX did not compile, back."""
+        heard, began, before = _compiled[0], time.monotonic(), self.switch("compile")
+        try:
+            yield
+        finally:
+            self.switch(before)
+            other = max(0.0, time.monotonic() - began - (_compiled[0] - heard))
+            with self._lock:
+                self._seconds["compile"] -= other
+                self._seconds[before] += other
+
     def read(self) -> dict[str, float]:
         """Seconds by cause so far."""
         with self._lock:
