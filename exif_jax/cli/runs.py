@@ -104,7 +104,7 @@ def _facts(folder: Path) -> Run:
         "steps": steps,
         **measured,
         "goodput": goodput(seconds),
-        "seconds": seconds,
+        "seconds": {cause: round(x, 3) for cause, x in seconds.items()},
         "starts": sum(row["event"] == "start" for row in rows),
         "heard": rows[-1]["at"] if rows else None,
         "failure": rows[-1].get("error") if state == "failed" else None,

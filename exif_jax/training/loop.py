@@ -270,7 +270,10 @@ class _Run:
                         self._watch.release()
                         self._learn_flops(frozen, key)
                     self._check(_UNCHECKED_STEPS)
-                    self._profile.after(step, lambda: self._check(0))
+                    if self._profile.ends_after(step):
+                        self._check(0)
+                        with self._clock.within("save"):
+                            self._profile.stop()
                     self._progress.update()
                     self._do_what_is_due(step)
                 if schedule.steps == 0:

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -48,11 +47,9 @@ class Profile:
             self._runs = True
         return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
-    def after(self, step: int, finish: Callable[[], None]) -> None:
-        """A step was begun; after the last one, when `finish` has waited for it, writes."""
-        if self._runs and self._steps is not None and step >= self._steps[1]:
-            finish()
-            self.stop()
+    def ends_after(self, step: int) -> bool:
+        """Whether the trace is to be written, once this step is done."""
+        return self._runs and self._steps is not None and step >= self._steps[1]
 
     def stop(self) -> None:
         """Writes what was traced so far."""
