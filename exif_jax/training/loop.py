@@ -18,17 +18,13 @@ from data_pipelines.files import read_json_lines, write_json
 from data_pipelines.pipeline import Batches
 from data_pipelines.skipped import SkippedRow, skipped_row
 from data_pipelines.storage import valid_text
-from exif_jax.config import flat, to_json
-from exif_jax.training import timeline as time_of
 from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.mapping import replicate, shard, to_host
 from exif_jax.training.preemption import Due, Watch
 from exif_jax.training.profiling import Profile
 from exif_jax.training.runs import MetricsLog, open_skipped
 from exif_jax.training.step import Batch, Params, StepFn, TrainState
-from exif_jax.training.telemetry import Clock, Meter, knows_peak, step_flops
-from exif_jax.training.timeline import Timeline
-from exif_jax.training.trackers import Tracked, Trackers
+from exif_jax.training.telemetry import Meter, Telemetry, knows_peak, step_flops
 
 _log = logging.getLogger(__name__)
 _UNCHECKED_STEPS = 2  # losses are looked at this many steps late, so that devices never wait
@@ -118,27 +114,6 @@ class Schedule(Protocol):
     trackers: str
 
 
-@dataclass(frozen=True)
-class Telemetry:
-    """What the loop tells of itself, and to whom.
-
-    Attributes:
-        clock: of this process, from when it opened the run.
-        timeline: of all starts of the run.
-        trackers: services that get the numbers, too.
-    """
-
-    clock: Clock
-    timeline: Timeline
-    trackers: Trackers
-
-    def end(self, error: BaseException | None) -> None:
-        """The run ends here, by this error if any; may be called by several threads."""
-        state = self.timeline.end(error)
-        if state is not None:
-            self.trackers.close(state)
-
-
 def fit(stage: Stage, schedule: Schedule, workdir: Path, watch: Watch | None = None) -> TrainState:
     """Trains until the last step, from the newest checkpoint of the workdir if there is one.
 
@@ -161,20 +136,14 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path, watch: Watch | None = N
             nonfinite.json names the step and the files of its batch.
         Exit: the run was told to stop, and what was computed is saved.
     """
-    writes = jax.process_index() == 0
-    clock = Clock("start", time_of.opened(workdir, writes))
-    telemetry = Telemetry(
-        clock, Timeline(workdir, clock.read, writes), _trackers(schedule, workdir)
-    )
+    telemetry = Telemetry.of(workdir, schedule, schedule.trackers)
     try:
         state = _fit(stage, schedule, workdir, watch or Watch(), telemetry)
     except BaseException as error:
         telemetry.end(error)
         raise
     telemetry.end(None)
-    if writes and telemetry.timeline.begun:
-        seconds = time_of.seconds_by_cause(time_of.read_timeline(workdir))
-        _log.info("%s", time_of.in_words(seconds))
+    telemetry.tell_goodput()
     return state
 
 
@@ -383,16 +352,6 @@ class _Run:
         if not self._stage.keep_best:
             with self._clock.within("save"):
                 self._stage.export(to_host(self._state.evaluated), step, numbers)
-
-
-def _trackers(schedule: Schedule, workdir: Path) -> Trackers:
-    """Those of the first process; the others have none."""
-
-    def run() -> Tracked:
-        identity = time_of.identity_of(time_of.read_timeline(workdir))
-        return Tracked(identity, workdir, flat(to_json(schedule)))
-
-    return Trackers(schedule.trackers if jax.process_index() == 0 else "", run)
 
 
 def _is_evaluated(step: int, schedule: Schedule) -> bool:

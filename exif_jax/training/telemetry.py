@@ -1,17 +1,26 @@
 """What the loop measures of itself: seconds by cause, rates, memory and the use of the chip."""
 
 import contextlib
+import logging
 import resource
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import jax
 
 from exif_jax.chips import chip_of
+from exif_jax.config import flat, to_json
+from exif_jax.training import timeline as time_of
+from exif_jax.training.timeline import Timeline
+from exif_jax.training.trackers import Tracked, Trackers
+
+_log = logging.getLogger(__name__)
 
 # Of a train line, what differs each time that the same steps are done.
 MEASURED: Final = ("images_per_second", "step_seconds", "input_wait", "device_memory_gib", "mfu")
@@ -145,3 +154,49 @@ def device_memory() -> int:
         return int(stats["peak_bytes_in_use"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What the loop tells of itself, and to whom.
+
+    Attributes:
+        clock: of this process, from when it opened the run.
+        timeline: of all starts of the run.
+        trackers: services that get the numbers, too.
+    """
+
+    clock: Clock
+    timeline: Timeline
+    trackers: Trackers
+
+    @classmethod
+    def of(cls, workdir: Path, config: Any, trackers: str) -> "Telemetry":
+        """Of a run, which this process opens now unless it has; only the first process writes.
+
+        Args:
+            workdir: of the run.
+            config: of it; a dataclass.
+            trackers: names, see `Trackers`.
+        """
+        writes = jax.process_index() == 0
+        clock = Clock("start", time_of.opened(workdir, writes))
+
+        def run() -> Tracked:
+            identity = time_of.identity_of(time_of.read_timeline(workdir))
+            return Tracked(identity, workdir, flat(to_json(config)))
+
+        timeline = Timeline(workdir, clock.read, writes)
+        return cls(clock, timeline, Trackers(trackers if writes else "", run))
+
+    def end(self, error: BaseException | None) -> None:
+        """The run ends here, by this error if any; may be called by several threads."""
+        state = self.timeline.end(error)
+        if state is not None:
+            self.trackers.close(state)
+
+    def tell_goodput(self) -> None:
+        """Logs where the time of the run went, if there was anything to do."""
+        if self.timeline.begun and jax.process_index() == 0:
+            rows = time_of.read_timeline(self.timeline.workdir)
+            _log.info("%s", time_of.in_words(time_of.seconds_by_cause(rows)))

@@ -99,7 +99,7 @@ class Timeline:
             read: gives the seconds by cause since then.
             writes: whether this is the process that does.
         """
-        self._workdir, self._read, self._writes = workdir, read, writes
+        self.workdir, self._read, self._writes = workdir, read, writes
         self._done, self._stop, self._lock = False, threading.Event(), threading.Lock()
         self._kept: int | None = None
         self.begun = False  # whether there was anything left to do
@@ -108,7 +108,7 @@ class Timeline:
         """The loop begins after a step; from now on it beats."""
         self.begun = True
         if self._writes:
-            self.add("begin", step, heard=_heard(self._workdir))
+            self.add("begin", step, heard=_heard(self.workdir))
             threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def add(self, event: str, step: int | None = None, **facts: Any) -> None:
@@ -118,7 +118,7 @@ class Timeline:
                 seconds = {cause: round(x, 3) for cause, x in self._read().items() if x}
                 of_step = {} if step is None else {"step": step}
                 self._kept = self._kept if step is None else step
-                _append(self._workdir, event, of_step | facts | {"seconds": seconds})
+                _append(self.workdir, event, of_step | facts | {"seconds": seconds})
 
     def end(self, error: BaseException | None) -> str | None:
         """Appends the end, after which nothing comes; gives the state, None if it has ended."""
