@@ -126,12 +126,17 @@ class PretextConfig:
 
     steps: int = 1000  # of training
     batch_size: int = 64  # images, global
+    # Parts in which every device takes its images, one after the other: the numbers of an undivided
+    # batch with the memory of a part, so a run of many devices repeats on few.
+    accumulate: int = 1
     seed: int = 0
     checkpoint_every: int = 500  # steps; one more comes before every evaluation
     checkpoint_minutes: float = 0.0  # at most between two checkpoints; 0: only steps count
     hang_minutes: float = 30.0  # that a step may take, compilation too, before the run ends; 0: any
     eval_every: int = 500
     log_every: int = 20
+    profile_steps: str = ""  # to trace for xprof and TensorBoard, such as 100-105
+    trackers: str = ""  # services that get the numbers, too: wandb,mlflow; see docs/telemetry.md
     ranking: str = "all_pairs"  # of the batch; or neighbour: each photo with the next
     pair_loss: str = "bce"  # or fidelity
     # What is measured every `eval_every` steps, NAME or NAME:ARGUMENT, separated by commas, such as
@@ -207,12 +212,15 @@ class BinaryConfig:
     extractor: str = ""  # run, or converted directory, of the pretext stage: the frozen teacher
     steps: int = 1000
     batch_size: int = 64
+    accumulate: int = 1  # see `PretextConfig`
     seed: int = 0
     checkpoint_every: int = 200  # see `PretextConfig`
     checkpoint_minutes: float = 0.0
     hang_minutes: float = 30.0
     eval_every: int = 200
     log_every: int = 20
+    profile_steps: str = ""
+    trackers: str = ""
     alpha: float = 0.05  # weight of the distance to the teacher's intermediate features
     threshold: float = 0.5  # probability of `generated` from which an image is called that
     data: LabelledConfig = field(default_factory=LabelledConfig)

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from exif_jax.cli.__main__ import main
 from exif_jax.stages import pretext
 from exif_jax.training.mapping import data_mesh
+from exif_jax.training.telemetry import MEASURED
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY_MODEL = [
@@ -59,7 +60,14 @@ def finish(process):
 
 
 def metrics(run):
-    return (run / "metrics.jsonl").read_text()
+    """Lines of metrics.jsonl, without what is measured anew each time that steps are done."""
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    return "".join(map(without_measured, lines))
+
+
+def without_measured(line):
+    row = json.loads(line) if line.endswith("}\n") else {}
+    return json.dumps({k: x for k, x in row.items() if k not in MEASURED}) + "\n" if row else line
 
 
 def arrays(directory):
