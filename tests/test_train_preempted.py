@@ -15,7 +15,7 @@ import pytest
 
 from exif_jax.training.checkpoints import Checkpoints
 from tests.forked_runs import TrainNursery
-from tests.test_train import PRETEXT, arrays, assert_identical, metrics
+from tests.test_train import PART, PRETEXT, arrays, assert_identical, metrics
 
 SIGNALS = int(os.environ.get("EXIF_JAX_SIGNALS", "0"))
 STEPS = 12
@@ -151,6 +151,14 @@ def test_two_processes_agree_on_the_step(starter, commands, whole, tmp_path):
     assert_as_whole(run, whole("pretext", 2)[0], "extractor")
 
 
+def test_all_processes_of_the_one_class_stage_end(starter, tmp_path):
+    """Another number of them goes on: tests/exif_jax/stages/test_all_processes.py."""
+    run = tmp_path / "run"
+    children = starter("one_class", 2, run)
+    children[0].wait_until(lambda: any((run / "features").glob(PART)))
+    assert preempt(children, run, "one_class", victim=1) is not None
+
+
 @pytest.mark.skipif(not SIGNALS, reason="EXIF_JAX_SIGNALS=20 asks for it: it takes minutes")
 @pytest.mark.parametrize(
     ("stage", "processes", "share"),
@@ -160,6 +168,7 @@ def test_two_processes_agree_on_the_step(starter, commands, whole, tmp_path):
         ("binary", 1, 0.2),
         ("binary", 2, 0.1),
         ("one_class", 1, 0.2),
+        ("one_class", 2, 0.1),
     ],
 )
 def test_signals_at_random_moments(stage, processes, share, starter, commands, whole, tmp_path):

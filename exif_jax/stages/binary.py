@@ -41,6 +41,7 @@ from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.preemption import Watch
 from exif_jax.training.profiling import parse_steps
 from exif_jax.training.runs import open_run
+from exif_jax.training.shares import in_order
 from exif_jax.training.step import (
     Batch,
     MappedStep,
@@ -116,9 +117,9 @@ def _evaluator(validation: LabelledFeatures, threshold: float) -> Evaluator:
     """How well the held out images are told apart."""
 
     def evaluate(params: Params) -> dict[str, float]:
-        features, read = validation(params["extractor"])
-        scores = Binary().score(features, params)
-        truth = np.array([image.label for image in read])
+        features, own = validation(params["extractor"])
+        positions, scores = in_order(own, Binary().score(features, params))
+        truth = np.array([validation.images[i].label for i in positions])
         right = np.clip(np.where(truth == 1, scores, 1 - scores), 1e-12, 1)
         return {
             "loss": float(-np.log(right).mean()),

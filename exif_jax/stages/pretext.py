@@ -56,6 +56,8 @@ from exif_jax.training.step import (
 )
 from exif_jax.training.trackers import check_trackers
 
+_HALF = 2**16  # so that both halves of a 32-bit integer are exact in float32
+
 
 def objective_losses(
     outputs: dict[str, Array],
@@ -76,27 +78,57 @@ def objective_losses(
         or pairs, 0 where there is none.
     """
     first = lax.axis_index(AXIS) * groups_B.shape[0]
-    whole_groups = lax.all_gather(groups_B, AXIS, tiled=True)
 
-    def mean_part(objective: Objective, scores: Array, values: Array) -> Array:
-        # What an objective does not read of the whole batch is never gathered: XLA drops it.
-        whole_scores, whole_values = (lax.all_gather(x, AXIS, tiled=True) for x in (scores, values))
-        rows = Rows(scores, values, groups_B)
-        batch = Rows(whole_scores, whole_values, whole_groups)
+    def mean_part(objective: Objective, rows: Rows, batch: Rows) -> Array:
         part, _ = masked_mean_part(*objective.loss(rows, batch, first))
         return part
 
+    by_tag: Any = (0, 0, None)  # all but the groups
     parts: Metrics = {}
     for alike in _alike(objectives):
         names = [objectives[i].name for i in alike]
-        scores, values = [outputs[name] for name in names], [labels[i] for i in alike]
+        scores = jnp.stack([outputs[name] for name in names])
+        values = jnp.stack([labels[i] for i in alike])
+        # If an objective reads nothing of the whole batch, XLA drops this.
+        rows, batch = Rows(scores, values, groups_B), Rows(*whole_batch(scores, values, groups_B))
         of_one = partial(mean_part, objectives[alike[0]])
         if len(alike) == 1:
-            parts[names[0]] = of_one(scores[0], values[0])
+            of_first = [x._replace(scores=x.scores[0], values=x.values[0]) for x in (rows, batch)]
+            parts[names[0]] = of_one(*of_first)
         else:
-            means = jax.vmap(of_one)(jnp.stack(scores), jnp.stack(values))
+            means = jax.vmap(of_one, in_axes=(Rows(*by_tag), Rows(*by_tag)))(rows, batch)
             parts |= dict(zip(names, means, strict=True))
     return parts
+
+
+@jax.custom_vjp
+def whole_batch(scores_TBS: Array, values_TB: Array, groups_B: Array) -> tuple[Array, ...]:
+    """The arguments for the rows of all devices, by one collective; only scores have gradients."""
+    # In three, each would wait for the network anew. Integers are halved: floats hold 24 bits.
+    high, low = jnp.divmod(groups_B, _HALF)
+    dtype = jnp.result_type(scores_TBS, values_TB)
+    columns = [*jnp.moveaxis(scores_TBS, 1, 2).reshape(-1, len(groups_B)), *values_TB, high, low]
+    packed = jnp.stack([column.astype(dtype) for column in columns], axis=-1)
+    whole = jnp.moveaxis(lax.all_gather(packed, AXIS, tiled=True), -1, 0)
+    tags, _, size = scores_TBS.shape
+    scores = jnp.moveaxis(whole[: tags * size].reshape(tags, size, -1), 1, 2)
+    halves = whole[-2:].astype(groups_B.dtype)
+    return (
+        scores.astype(scores_TBS.dtype),
+        whole[tags * size : -2].astype(values_TB.dtype),
+        halves[0] * _HALF + halves[1],
+    )
+
+
+def _forward(*rows: Array) -> tuple[tuple[Array, ...], None]:
+    return whole_batch(*rows), None
+
+
+def _backward(_: None, cotangents: tuple[Array, ...]) -> tuple[Array, None, None]:
+    return lax.psum_scatter(cotangents[0], AXIS, scatter_dimension=1, tiled=True), None, None
+
+
+whole_batch.defvjp(_forward, _backward)
 
 
 def _alike(objectives: Sequence[Objective]) -> list[list[int]]:

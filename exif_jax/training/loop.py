@@ -31,7 +31,10 @@ _UNCHECKED_STEPS = 2  # losses are looked at this many steps late, so that devic
 _HOST_ENTRIES = ("path", "reason", "error")  # of a batch, which stay on the host
 
 Evaluator = Callable[[Params], dict[str, float]]
-"""Parameters (on the host) -> named numbers, in the validation split of the metrics."""
+"""Parameters (on the host) -> named numbers, in the validation split of the metrics.
+
+All processes call it and get the same; it may divide the work by `training.shares`.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class Stage:
         export: writes parameters (on the host) for use; gets the last validation's numbers.
         keep_best: export only when the validation loss is lower than ever before in the run;
             otherwise export every `checkpoint_every` steps.
-        unread: by path, rows of the files that evaluators could not read, which these put there;
-            the loop adds them to the list of skipped files.
+        unread: by path, rows of the files that evaluators could not read in this process, which
+            these put there; the loop adds them to the list of skipped files.
         undivided: `step` without `accumulate`, which computes the same, if that has parts; its
             FLOPs are counted, and it is never compiled.
     """
@@ -338,8 +341,7 @@ class _Run:
         best = self._metrics_log.lowest("validation", "loss")
         with self._watch.evaluating():
             numbers = self._stage.evaluate(params)
-        if jax.process_index() == 0:  # every process evaluates the same files
-            self._skipped.add(self._stage.unread.values())
+        self._skipped.add(self._stage.unread.values())
         if self._stage.keep_best and (best is None or numbers["loss"] < best):
             self._stage.export(params, step, numbers)
         elif step == self._schedule.steps or step % self._schedule.checkpoint_every == 0:
