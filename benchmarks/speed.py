@@ -25,8 +25,8 @@ from data_pipelines.simulated import make_dataset
 from exif_jax.config import PretextConfig, PublishedEncoder, RecordsConfig
 from exif_jax.detection.features import extract_features
 from exif_jax.models.extractor import init_extractor
-from exif_jax.models.published import residual_convolution
 from exif_jax.models.srm import srm_kernels
+from exif_jax.models.stem import residual_convolution
 from exif_jax.stages import pretext
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 

@@ -34,7 +34,7 @@ from exif_jax.training.events import Events
 _log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
 _FREE = {"steps", "data.threads", "data.descriptions", "memory_gib"}
-_FREE |= {"checkpoint_minutes", "hang_minutes"}
+_FREE |= {"checkpoint_minutes", "hang_minutes", "model.remat"}
 _SHOWN = 8  # differing fields in a message
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
 

@@ -10,9 +10,10 @@ import pytest
 from exif_jax import losses
 from exif_jax.models.heads import BinaryHead, PretextHeads
 from exif_jax.models.patches import normalise
-from exif_jax.models.published import PublishedExtractor, residual_convolution
+from exif_jax.models.published import PublishedExtractor
 from exif_jax.models.released import RELEASED_TARGETS, import_weights, read_checkpoint
 from exif_jax.models.srm import srm_kernels
+from exif_jax.models.stem import residual_convolution
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
