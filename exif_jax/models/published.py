@@ -94,8 +94,7 @@ class PatchEncoder(nn.Module):
         kernel = self.param("stem_kernel", torch_uniform, (3, 3, 90, self.width))
         bias = self.param("stem_bias", nn.initializers.zeros, (self.width,))
         filtered = residual_convolution if self.dtype is None else exact_residual_convolution
-        x = filtered(x_MHWC, kernel) + bias.reshape(1, 1, 1, -1)
-        x = checkpoint_name(x.astype(self.dtype or x.dtype), CONVOLUTIONS)
+        x = checkpoint_name(filtered(x_MHWC, kernel, bias), CONVOLUTIONS)
         x = MapNorm(-5.0, 5.0, name="stem_norm")(x)
         intermediates = {}
         for stage, depth in enumerate(self.stage_depths, start=1):

@@ -3,6 +3,7 @@
 P planes, C channels; other suffixes as in `exif_jax.models.extractor`.
 """
 
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -28,9 +29,9 @@ class StemKernels(NamedTuple):
 
     Attributes:
         whole: [7, 7, P, C], of the whole patch.
-        sides: [4, 14, P, C], of residuals above, below, left and right of it: two rows (columns) of
-            seven pixels, for every pixel of the side.
-        corners: [4, 4, P, C], of residuals outside both ways: two by two pixels.
+        sides: [4, 2, 7, P, C], of residuals above, below, left and right of it: of two rows
+            (columns) of seven pixels, for every pixel of the side.
+        corners: [4, 2, 2, P, C], of residuals outside both ways.
     """
 
     whole: Array
@@ -82,51 +83,55 @@ def stem_kernels(kernel: Array) -> StemKernels:
         for t, m in (before, after)
     ]
 
-    def stacked(kernels: list[Array]) -> Array:
-        return jnp.stack([x.reshape(-1, *kernel.shape[2:3], kernel.shape[-1]) for x in kernels])
-
-    sides = [*rows, *(x.swapaxes(0, 1) for x in columns)]
-    return StemKernels(compose_kernels(srm, kernel), stacked(sides), stacked(corners))
+    sides = jnp.stack([*rows, *(x.swapaxes(0, 1) for x in columns)])
+    return StemKernels(compose_kernels(srm, kernel), sides, jnp.stack(corners))
 
 
-def _side_windows(x_MHWP: Array) -> Array:
-    """What every pixel of a side needs, [4, M, H, 14, P]; see `StemKernels`."""
+def _side_windows(x_MHWP: Array, depth: int) -> Array:
+    """What every pixel of a side sees of the outermost rows (columns): [4, M, H, depth, 7, P]."""
     turned = x_MHWP.swapaxes(1, 2)
-    strips = jnp.stack([x_MHWP[:, :2], x_MHWP[:, -2:], turned[:, :2], turned[:, -2:]])
+    ends = (slice(None, depth), slice(-depth, None))
+    strips = jnp.stack([x[:, end] for x in (x_MHWP, turned) for end in ends])
     strips = jnp.pad(strips, ((0, 0), (0, 0), (0, 0), (3, 3), (0, 0)))
     length = x_MHWP.shape[2]
     windows = jnp.stack([strips[:, :, :, i : i + length] for i in range(7)], axis=3)
-    windows = jnp.moveaxis(windows, 4, 2)
-    return windows.reshape(*windows.shape[:3], 14, -1)
+    return jnp.moveaxis(windows, 4, 2)
 
 
-def _corner_windows(x_MHWP: Array) -> Array:
-    """What every corner needs, [4, M, 4, P]."""
-    ends = (slice(None, 2), slice(-2, None))
-    corners = jnp.stack([x_MHWP[:, rows, columns] for rows in ends for columns in ends])
-    return corners.reshape(*corners.shape[:2], 4, -1)
+def _corner_windows(x_MHWP: Array, depth: int) -> Array:
+    """[4, M, depth, depth, P]."""
+    ends = (slice(None, depth), slice(-depth, None))
+    return jnp.stack([x_MHWP[:, rows, columns] for rows in ends for columns in ends])
 
 
-def correlation(x_MHWP: Array, kernels: StemKernels) -> Array:
-    """SRM filtering with zero padding and a zero-padded 3x3 convolution of square patches.
-
-    Args:
-        x_MHWP: [M, H, H, P], H at least 4.
-        kernels: of the same type.
+def _ring_kernels(kernels: StemKernels) -> tuple[Array, Array]:
+    """Kernels of the outermost ring of the output, without the residuals outside.
 
     Returns:
-        [M, H, H, C], at least float32.
+        [4, 4, 7, P, C] of `_side_windows` and [4, 4, 4, P, C] of `_corner_windows`, depth 4.
     """
-    how = _arithmetic(x_MHWP)
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    out = lax.conv_general_dilated(
-        x_MHWP, kernels.whole, (1, 1), _PADDING, dimension_numbers=dimensions, **how
+    whole, outside, corners = kernels
+    # Of seven rows the last four (first four) see the patch; its two outermost rows are corrected.
+    turned = whole.swapaxes(0, 1)
+    seen = jnp.stack([x[part] for x in (whole, turned) for part in (slice(3, 7), slice(4))])
+    rows = [(0, 2), (2, 0), (0, 2), (2, 0)]  # padding to four
+    sides = seen - jnp.stack(
+        [_padded(x, (row, (0, 0))) for x, row in zip(outside, rows, strict=True)]
     )
-    sides = jnp.einsum("smhqp,sqpc->smhc", _side_windows(x_MHWP), kernels.sides, **how)
-    corners = jnp.einsum("kmqp,kqpc->kmc", _corner_windows(x_MHWP), kernels.corners, **how)
-    for ring, values in zip(_RING, (*-sides, *corners), strict=True):
-        out = out.at[:, *ring].add(values)
-    return out
+    at_corners = []
+    for i in range(4):
+        vertical, horizontal = rows[i // 2], rows[i % 2]
+        part = slice(3, 7) if i % 2 == 0 else slice(4)
+        # Above (below) is taken off already; left (right) is, and what is so twice is added.
+        kernel = sides[i // 2][:, part]
+        beside = outside[2 + i % 2].swapaxes(0, 1)[slice(3, 7) if i < 2 else slice(4)]
+        kernel -= _padded(beside, ((0, 0), horizontal))
+        at_corners.append(kernel + _padded(corners[i], (vertical, horizontal)))
+    return sides, jnp.stack(at_corners)
+
+
+def _padded(x: Array, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array:
+    return jnp.pad(x, (*padding, (0, 0), (0, 0)))
 
 
 def _arithmetic(x: Array) -> dict[str, Any]:
@@ -136,53 +141,34 @@ def _arithmetic(x: Array) -> dict[str, Any]:
     return {"precision": precision, "preferred_element_type": kept}
 
 
-def residual_convolution(x_MHWP: Array, kernel: Array) -> Array:
-    """The stem in the precision of its operands.
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def correlation(x_MHWP: Array, kernels: StemKernels, dtype: Any) -> Array:
+    """SRM filtering with zero padding and a zero-padded 3x3 convolution of square patches.
 
     Args:
-        x_MHWP: [M, H, H, 3] normalised patches, H at least 4.
-        kernel: [3, 3, 90, C]; the 90 inputs are plane-major (30 residuals of red, green, blue).
+        x_MHWP: [M, H, H, P], H at least 4. In bfloat16 it must be exact.
+        kernels: at least float32; no operand of a product is rounded.
+        dtype: of the result; sums are at least float32.
 
     Returns:
         [M, H, H, C].
     """
-    return correlation(x_MHWP, stem_kernels(kernel.reshape(3, 3, 3, -1, kernel.shape[-1])))
-
-
-def exact_residual_convolution(x_MHWP: Array, kernel: Array) -> Array:
-    """The same to float32 by products in bfloat16, for patches of whole pixel values.
-
-    Rounded to bfloat16, normalised pixels lose much of their residuals. Whole ones are exact in it,
-    a float32 kernel is the sum of three kernels in it, and sums are kept in float32: no operand
-    is rounded. A plane of ones carries what a border of normalised zeros means for whole pixels.
-
-    The derivative with respect to the kernel takes cotangents in bfloat16 and sums in float32; that
-    with respect to the patches is zero.
-
-    Args:
-        x_MHWP: [M, H, H, 3], what `normalise` made of pixels 0..255.
-        kernel: float32 [3, 3, 90, C].
-
-    Returns:
-        float32 [M, H, H, C].
-    """
-    kernel = kernel.reshape(3, 3, 3, -1, kernel.shape[-1])
-    planes = (1, 1, 3, 1, 1)
-    scaled = kernel / jnp.asarray(255 * np.array(STD), kernel.dtype).reshape(planes)
-    remainder = jnp.asarray(OFFSETS - 255 * np.array(MEAN), kernel.dtype).reshape(planes)
-    constant = (scaled * remainder).sum(axis=2, keepdims=True)
-    pixels = whole_pixels(x_MHWP).astype(jnp.bfloat16)
-    ones = jnp.ones((*pixels.shape[:3], 1), pixels.dtype)
-    kernels = stem_kernels(jnp.concatenate([scaled, constant], axis=2))
-    return _exact_correlation(jnp.concatenate([pixels, ones], axis=3), kernels)
-
-
-@jax.custom_vjp
-def _exact_correlation(x_MHWP: Array, kernels: StemKernels) -> Array:
-    """`correlation` of maps in bfloat16 with kernels in float32."""
-    # Once more for each part, so that one product sums over all of them.
-    repeated = jnp.concatenate([x_MHWP] * _PARTS, axis=-1)
-    return correlation(repeated, StemKernels(*map(_bfloat16_parts, kernels)))
+    sides, corners = _ring_kernels(kernels)
+    whole = kernels.whole
+    if x_MHWP.dtype == jnp.bfloat16:
+        whole, sides, corners = map(_bfloat16_parts, (whole, sides, corners))
+        # Once for each part, so that one product sums over all of them.
+        x_MHWP = jnp.concatenate([x_MHWP] * _PARTS, axis=-1)
+    how = _arithmetic(x_MHWP)
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    out = lax.conv_general_dilated(
+        x_MHWP, whole, (1, 1), _PADDING, dimension_numbers=dimensions, **how
+    ).astype(dtype)
+    at_sides = jnp.einsum("smhijp,sijpc->smhc", _side_windows(x_MHWP, 4), sides, **how)
+    at_corners = jnp.einsum("kmijp,kijpc->kmc", _corner_windows(x_MHWP, 4), corners, **how)
+    for ring, values in zip(_RING, (*at_sides, *at_corners), strict=True):
+        out = out.at[:, *ring].set(values.astype(dtype))
+    return out
 
 
 def _bfloat16_parts(x: Array) -> Array:
@@ -196,20 +182,97 @@ def _bfloat16_parts(x: Array) -> Array:
     return jnp.concatenate(parts, axis=-2)
 
 
-def _forward(x: Array, kernels: StemKernels) -> tuple[Array, Array]:
-    return _exact_correlation(x, kernels), x
+def _forward(x: Array, kernels: StemKernels, dtype: Any) -> tuple[Array, Any]:
+    return correlation(x, kernels, dtype), (x, kernels)
 
 
-def _backward(x: Array, cotangent: Array) -> tuple[Array, StemKernels]:
-    ct = cotangent.astype(x.dtype)
-    how = _arithmetic(x)
-    dimensions = ("CHWN", "IHWO", "HWNC")  # a product over patches and positions
+def _backward(dtype: Any, kept: Any, cotangent: Array) -> tuple[Array, StemKernels]:
+    x, kernels = kept
+    ct, how = cotangent.astype(x.dtype), _arithmetic(x)
+    dimensions = ("CHWN", "IHWO", "HWNC")  # sums over patches and positions
     whole = lax.conv_general_dilated(x, ct, (1, 1), _PADDING, dimension_numbers=dimensions, **how)
+    # The whole kernel's derivative has the residuals outside, which are taken off.
     at_sides = jnp.stack([ct[:, *side] for side in _RING[:4]])
-    sides = jnp.einsum("smhqp,smhc->sqpc", _side_windows(x), at_sides, **how)
+    sides = jnp.einsum("smhijp,smhc->sijpc", _side_windows(x, 2), at_sides, **how)
     at_corners = jnp.stack([ct[:, *corner] for corner in _RING[4:]])
-    corners = jnp.einsum("kmqp,kmc->kqpc", _corner_windows(x), at_corners, **how)
-    return jnp.zeros_like(x), StemKernels(whole, -sides, corners)
+    corners = jnp.einsum("kmijp,kmc->kijpc", _corner_windows(x, 2), at_corners, **how)
+    return _patches_gradient(x, kernels, ct), StemKernels(whole, -sides, corners)
 
 
-_exact_correlation.defvjp(_forward, _backward)
+def _patches_gradient(x: Array, kernels: StemKernels, ct: Array) -> Array:
+    """Derivative with respect to the patches; of whole pixels none. Not compiled if not used."""
+    if x.dtype == jnp.bfloat16:
+        return jnp.zeros_like(x)
+    how = _arithmetic(x)
+    inner = ct.at[:, 0].set(0).at[:, -1].set(0).at[:, :, 0].set(0).at[:, :, -1].set(0)
+    whole = lax.conv_general_dilated(
+        inner,
+        jnp.flip(kernels.whole, (0, 1)),
+        (1, 1),
+        _PADDING,
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        **how,
+    )
+    side_kernels, corner_kernels = _ring_kernels(kernels)
+
+    def on_ring(x: Array) -> tuple[Array, Array]:
+        sides = jnp.einsum("smhijp,sijpc->smhc", _side_windows(x, 4), side_kernels, **how)
+        return sides, jnp.einsum("kmijp,kijpc->kmc", _corner_windows(x, 4), corner_kernels, **how)
+
+    at_sides = jnp.stack([ct[:, *side] for side in _RING[:4]]).at[:, :, jnp.array([0, -1])].set(0)
+    at_corners = jnp.stack([ct[:, *corner] for corner in _RING[4:]])
+    # A pixel of the ring that is on two sides is a corner, which has its own kernel.
+    _, pull = jax.vjp(on_ring, x)
+    return whole + pull((at_sides, at_corners))[0]
+
+
+correlation.defvjp(_forward, _backward)
+
+
+def residual_convolution(x_MHWP: Array, kernel: Array, bias: Array) -> Array:
+    """The stem in the precision of its operands.
+
+    Args:
+        x_MHWP: [M, H, H, 3] normalised patches, H at least 4.
+        kernel: [3, 3, 90, C]; the 90 inputs are plane-major (30 residuals of red, green, blue).
+        bias: [C].
+
+    Returns:
+        [M, H, H, C].
+    """
+    kernels = stem_kernels(kernel.reshape(3, 3, 3, -1, kernel.shape[-1]))
+    return correlation(x_MHWP, kernels, x_MHWP.dtype) + bias.reshape(1, 1, 1, -1)
+
+
+def exact_residual_convolution(
+    x_MHWP: Array, kernel: Array, bias: Array, dtype: Any = jnp.bfloat16
+) -> Array:
+    """The same by products in bfloat16 and as exact as float32, for patches of whole pixel values.
+
+    Rounded to bfloat16, normalised pixels lose much of their residuals. Whole ones are exact in it,
+    a float32 kernel is the sum of three kernels in it, and sums are kept in float32: nothing is
+    rounded before the result. A plane of ones carries the bias, and what a border of normalised
+    zeros means for whole pixels.
+
+    The derivative with respect to the kernel takes cotangents in bfloat16, sums in float32; that
+    with respect to the patches is zero.
+
+    Args:
+        x_MHWP: [M, H, H, 3], what `normalise` made of pixels 0..255.
+        kernel: float32 [3, 3, 90, C].
+        bias: float32 [C].
+        dtype: of the result.
+
+    Returns:
+        [M, H, H, C].
+    """
+    kernel = kernel.reshape(3, 3, 3, -1, kernel.shape[-1])
+    planes = (1, 1, 3, 1, 1)
+    scaled = kernel / jnp.asarray(255 * np.array(STD), kernel.dtype).reshape(planes)
+    remainder = jnp.asarray(OFFSETS - 255 * np.array(MEAN), kernel.dtype).reshape(planes)
+    constant = (scaled * remainder).sum(axis=2, keepdims=True)
+    kernels = stem_kernels(jnp.concatenate([scaled, constant], axis=2))
+    kernels = kernels._replace(whole=kernels.whole.at[3, 3, 3].add(bias))
+    pixels = whole_pixels(x_MHWP).astype(jnp.bfloat16)
+    ones = jnp.ones((*pixels.shape[:3], 1), pixels.dtype)
+    return correlation(jnp.concatenate([pixels, ones], axis=3), kernels, dtype)

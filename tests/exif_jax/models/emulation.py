@@ -14,7 +14,9 @@ _PRODUCTS = ("conv_general_dilated", "dot_general")
 _CALLS = ("jit", "custom_jvp_call", "custom_vjp_call", "checkpoint")
 
 
-def rounding_operands(function: Callable[..., Any], bits: int) -> Callable[..., Any]:
+def rounding_operands(
+    function: Callable[..., Any], bits: int, everywhere: bool = False
+) -> Callable[..., Any]:
     """The function as a TPU (or GPU) computes it by default.
 
     Operands of convolutions and products are rounded, unless these ask for the highest precision.
@@ -22,17 +24,23 @@ def rounding_operands(function: Callable[..., Any], bits: int) -> Callable[..., 
     Args:
         function: of arrays.
         bits: `BFLOAT16` or `TF32`.
+        everywhere: as if no product asked for more.
     """
 
     def run(*args: Any) -> Any:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        outputs = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), bits)
+
+        def rounded(equation: Any, x: Any) -> Any:
+            exact = x.dtype != jnp.float32 or (_is_highest(equation) and not everywhere)
+            return x if exact else lax.reduce_precision(x, 8, bits)
+
+        outputs = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), rounded)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return jax.jit(run)
 
 
-def _evaluate(jaxpr: Any, consts: Any, args: Any, bits: int) -> list[Any]:
+def _evaluate(jaxpr: Any, consts: Any, args: Any, rounded: Callable[..., Any]) -> list[Any]:
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
     def read(atom: Any) -> Any:
@@ -43,24 +51,19 @@ def _evaluate(jaxpr: Any, consts: Any, args: Any, bits: int) -> list[Any]:
         inner = [
             x for x in equation.params.values() if isinstance(x, core.ClosedJaxpr | core.Jaxpr)
         ]
-        if equation.primitive.name in _PRODUCTS and not _is_highest(equation):
-            inputs = [rounded(x, bits) for x in inputs]
+        if equation.primitive.name in _PRODUCTS:
+            inputs = [rounded(equation, x) for x in inputs]
         if equation.primitive.name in _CALLS:
             called, constants = inner[0], ()
             if isinstance(called, core.ClosedJaxpr):
                 called, constants = called.jaxpr, called.consts
-            outputs = _evaluate(called, constants, inputs, bits)
+            outputs = _evaluate(called, constants, inputs, rounded)
         else:
             assert not any(map(_has_products, inner)), equation.primitive
             outputs = equation.primitive.bind(*inputs, **equation.params)
             outputs = outputs if equation.primitive.multiple_results else [outputs]
         values |= dict(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
-
-
-def rounded(x: Any, bits: int) -> Any:
-    """A float32 array with so many bits after the first; others as they are."""
-    return lax.reduce_precision(x, 8, bits) if x.dtype == jnp.float32 else x
 
 
 def _is_highest(equation: Any) -> bool:
