@@ -3,7 +3,8 @@
 python benchmarks/encoder.py [DTYPE [REMAT]]
 
 Forward and backward pass of the encoder alone, 256 patches on one chip of a v5e;
-plan.py compiles whole steps. Needs no TPU, but its compiler: pip install 'exif-jax[tpu]'. Minutes on two idle cores.
+plan.py compiles whole steps. Needs no TPU, but its compiler: pip install 'exif-jax[tpu]'. Minutes
+on two idle cores.
 """
 
 import os
