@@ -52,8 +52,8 @@ class PublishedEncoder(EncoderConfig):
     # float32: all of it, on every platform. bfloat16: feature maps and the stages' convolutions;
     # residuals stay exact, and parameters, statistics, covariances and the transformer in float32.
     dtype: str = "float32"
-    # To save memory, what the backward pass computes again: norms (all but convolutions) or stages
-    # (all within a stage).
+    # norms: to save memory, the backward pass keeps only what convolutions give, and computes
+    # normalisations and pooling again.
     remat: str = "none"
 
     def build(self) -> Any:

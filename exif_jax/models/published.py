@@ -12,17 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.ad_checkpoint import checkpoint_name
 
 from exif_jax.config import PublishedEncoder, check_choice, check_whole
 from exif_jax.models.extractor import Extractor, Intermediates, torch_uniform
 from exif_jax.models.normalisation import MapNorm
 from exif_jax.models.stem import exact_residual_convolution, residual_convolution
 
-# What the backward pass is given, by `config.model.remat`; it computes all else again.
-CONVOLUTIONS: Final = "convolutions"
-STAGES: Final = "stages"
-_KEPT: Final = {"norms": CONVOLUTIONS, "stages": STAGES}
 # Scores of queries against all keys, at most, in memory at once for one image and head.
 _ATTENTION_ENTRIES = 2**20
 
@@ -73,12 +68,15 @@ class PatchEncoder(nn.Module):
         dtype: of feature maps and of the stages' convolutions: bfloat16; or None, the precision of
             the parameters. Residuals are exact, and statistics, sums and the covariance at least
             float32, in both.
+        remat: whether the backward pass keeps only what convolutions give, and normalises and pools
+            it again.
     """
 
     width: int = 32
     stage_depths: Sequence[int] = (4, 2, 2, 2)
     newton_iterations: int = 5
     dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
@@ -94,28 +92,48 @@ class PatchEncoder(nn.Module):
         kernel = self.param("stem_kernel", torch_uniform, (3, 3, 90, self.width))
         bias = self.param("stem_bias", nn.initializers.zeros, (self.width,))
         filtered = residual_convolution if self.dtype is None else exact_residual_convolution
-        x = checkpoint_name(filtered(x_MHWC, kernel, bias), CONVOLUTIONS)
-        x = MapNorm(-5.0, 5.0, name="stem_norm")(x)
+        x = filtered(x_MHWC, kernel, bias)
+        before, limits = "stem", (-5.0, 5.0)
         intermediates = {}
         for stage, depth in enumerate(self.stage_depths, start=1):
             for layer in range(1, depth + 1):
                 name = f"stage{stage}_layer{layer}"
-                x = nn.Conv(
-                    self.width,
-                    (3, 3),
-                    kernel_init=torch_uniform,
-                    dtype=self.dtype,
-                    precision="highest" if self.dtype is None else None,
-                    name=f"{name}_conv",
-                )(x)
-                x = checkpoint_name(x, CONVOLUTIONS)
-                x = MapNorm(0.0, jnp.inf, name=f"{name}_norm")(x)
-            if stage < len(self.stage_depths):
-                x = nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=True)
-            x = checkpoint_name(x, STAGES)
-            intermediates[f"f{stage}"] = x
+                pooled = layer == 1 and stage > 1
+                make = partial(self._layer, before=before, limits=limits, pooled=pooled, name=name)
+                layer_of = nn.remat(make) if self.remat else make
+                x, entered = layer_of(self, x)
+                if pooled:
+                    intermediates[f"f{stage - 1}"] = entered
+                before, limits = name, (0.0, jnp.inf)
+        x = MapNorm(*limits, name=f"{before}_norm")(x)
+        intermediates[f"f{len(self.stage_depths)}"] = x
         positions = x.reshape(x.shape[0], -1, self.width)
         return covariance_tokens(positions, self.newton_iterations), intermediates
+
+    @staticmethod
+    def _layer(
+        encoder: "PatchEncoder",
+        x_MHWC: Array,
+        *,
+        before: str,
+        limits: tuple[float, float],
+        pooled: bool,
+        name: str,
+    ) -> tuple[Array, Array]:
+        """From the output of one convolution to that of the next, and what that one takes."""
+        x = MapNorm(*limits, name=f"{before}_norm", parent=encoder)(x_MHWC)
+        if pooled:
+            x = nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=True)
+        convolution = nn.Conv(
+            encoder.width,
+            (3, 3),
+            kernel_init=torch_uniform,
+            dtype=encoder.dtype,
+            precision="highest" if encoder.dtype is None else None,
+            name=f"{name}_conv",
+            parent=encoder,
+        )
+        return convolution(x), x
 
 
 class PatchMixer(nn.Module):
@@ -212,15 +230,13 @@ class PublishedExtractor(Extractor):
     mixer_head_dim: int = 16
     mixer_hidden: int = 128
     dtype: Any = None
-    remat: str = "none"
+    remat: bool = False
 
     def setup(self) -> None:
         """Builds the two halves."""
-        encoder = PatchEncoder
-        if self.remat != "none":
-            kept = jax.checkpoint_policies.save_only_these_names(_KEPT[self.remat])
-            encoder = nn.remat(PatchEncoder, policy=kept)
-        self.encoder = encoder(self.width, self.stage_depths, self.newton_iterations, self.dtype)
+        self.encoder = PatchEncoder(
+            self.width, self.stage_depths, self.newton_iterations, self.dtype, self.remat
+        )
         self.mixer = PatchMixer(
             self.mixer_blocks, self.mixer_heads, self.mixer_head_dim, self.mixer_hidden
         )
@@ -255,7 +271,7 @@ def build(config: PublishedEncoder) -> PublishedExtractor:
         UserError: an unknown precision or rematerialisation, or a size out of its limits.
     """
     check_choice("model.dtype", config.dtype, ("float32", "bfloat16"))
-    check_choice("model.remat", config.remat, ("none", *_KEPT))
+    check_choice("model.remat", config.remat, ("none", "norms"))
     for name, (low, high) in _LIMITS.items():
         check_whole(f"model.{name}", getattr(config, name), low, high)
     check_whole("model.stage_depths: stages", len(config.stage_depths), 1, _MOST_STAGES)
@@ -263,4 +279,5 @@ def build(config: PublishedEncoder) -> PublishedExtractor:
         check_whole("model.stage_depths", depth, 1, _MOST_LAYERS)
     sizes = dataclasses.asdict(config)
     dtype = jnp.bfloat16 if sizes.pop("dtype") == "bfloat16" else None
-    return PublishedExtractor(**sizes | {"stage_depths": tuple(config.stage_depths)}, dtype=dtype)
+    sizes |= {"stage_depths": tuple(config.stage_depths), "remat": config.remat == "norms"}
+    return PublishedExtractor(**sizes, dtype=dtype)
