@@ -153,33 +153,48 @@ def correlation(x_MHWP: Array, kernels: StemKernels, dtype: Any) -> Array:
     Returns:
         [M, H, H, C].
     """
-    sides, corners = _ring_kernels(kernels)
-    whole = kernels.whole
+    whole, inputs = kernels.whole, x_MHWP
     if x_MHWP.dtype == jnp.bfloat16:
-        whole, sides, corners = map(_bfloat16_parts, (whole, sides, corners))
-        # Once for each part, so that one product sums over all of them.
-        x_MHWP = jnp.concatenate([x_MHWP] * _PARTS, axis=-1)
-    how = _arithmetic(x_MHWP)
-    dimensions = ("NHWC", "HWIO", "NHWC")
+        # The input once for each part of the kernel, so that one product sums over all of them.
+        whole = jnp.concatenate(_bfloat16_parts(whole), axis=2)
+        inputs = jnp.concatenate([x_MHWP] * _PARTS, axis=3)
     out = lax.conv_general_dilated(
-        x_MHWP, whole, (1, 1), _PADDING, dimension_numbers=dimensions, **how
+        inputs,
+        whole,
+        (1, 1),
+        _PADDING,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        **_arithmetic(x_MHWP),
     ).astype(dtype)
-    at_sides = jnp.einsum("smhijp,sijpc->smhc", _side_windows(x_MHWP, 4), sides, **how)
-    at_corners = jnp.einsum("kmijp,kijpc->kmc", _corner_windows(x_MHWP, 4), corners, **how)
-    for ring, values in zip(_RING, (*at_sides, *at_corners), strict=True):
-        out = out.at[:, *ring].set(values.astype(dtype))
+    sides, corners = _ring_kernels(kernels)
+    above, below, left, right = _product("smhijp,sijpc->smhc", _side_windows(x_MHWP, 4), sides)
+    corners = _product("kmijp,kijpc->kmc", _corner_windows(x_MHWP, 4), corners)[:, :, None, None]
+    last = out.shape[1] - 1
+    ring = [(above[:, None], 0, 0), (below[:, None], last, 0)]
+    ring += [(left[:, :, None], 0, 0), (right[:, :, None], 0, last)]
+    places = [(row, column) for row in (0, last) for column in (0, last)]
+    ring += [(values, *place) for values, place in zip(corners, places, strict=True)]
+    for values, row, column in ring:  # in place: TPUs read and write all for `out.at[...].set`
+        out = lax.dynamic_update_slice(out, values.astype(dtype), (0, row, column, 0))
     return out
 
 
-def _bfloat16_parts(x: Array) -> Array:
-    """Parts in bfloat16 that add up to x [..., P, C], [..., parts * P, C]."""
+def _product(terms: str, windows: Array, kernel: Array) -> Array:
+    """A sum of products, to float32 at least; windows in bfloat16 are exact."""
+    parts = _bfloat16_parts(kernel) if windows.dtype == jnp.bfloat16 else [kernel]
+    out = jnp.einsum(terms, windows, jnp.concatenate(parts, axis=-1), **_arithmetic(windows))
+    return out.reshape(*out.shape[:-1], len(parts), -1).sum(axis=-2)
+
+
+def _bfloat16_parts(x: Array) -> list[Array]:
+    """Arrays in bfloat16 that add up to x."""
     parts = []
     for _ in range(_PARTS):
         # XLA takes a conversion to bfloat16 and back for none.
         rounded = lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
         parts.append(rounded.astype(jnp.bfloat16))
         x = x - rounded
-    return jnp.concatenate(parts, axis=-2)
+    return parts
 
 
 def _forward(x: Array, kernels: StemKernels, dtype: Any) -> tuple[Array, Any]:
