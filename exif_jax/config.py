@@ -49,7 +49,12 @@ class PublishedEncoder(EncoderConfig):
     mixer_heads: int = 4
     mixer_head_dim: int = 16
     mixer_hidden: int = 128
-    dtype: str = "float32"  # of the stages' convolutions: float32 or bfloat16
+    # float32: all of it, on every platform. bfloat16: feature maps and the stages' convolutions;
+    # residuals stay exact, and parameters, statistics, covariances and the transformer in float32.
+    dtype: str = "float32"
+    # norms: to save memory, the backward pass keeps only what convolutions give, and computes
+    # normalisations and pooling again.
+    remat: str = "none"
 
     def build(self) -> Any:
         """The Flax module."""
