@@ -25,8 +25,8 @@ from data_pipelines.simulated import make_dataset
 from exif_jax.config import PretextConfig, PublishedEncoder, RecordsConfig
 from exif_jax.detection.features import extract_features
 from exif_jax.models.extractor import init_extractor
-from exif_jax.models.published import residual_convolution
 from exif_jax.models.srm import srm_kernels
+from exif_jax.models.stem import residual_convolution
 from exif_jax.stages import pretext
 from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, replicate, shard
 
@@ -85,6 +85,11 @@ def two_step_stem(x_MHWC: Array, kernel: Array) -> Array:
     return convolve(jnp.concatenate(planes, axis=-1), kernel)
 
 
+def one_pass_stem(x_MHWC: Array, kernel: Array) -> Array:
+    """The stem as it is computed here, without bias."""
+    return residual_convolution(x_MHWC, kernel, jnp.zeros(kernel.shape[-1], kernel.dtype))
+
+
 def stem(form: Callable[..., Array], backward: bool, sizes: Any) -> Callable[[], Array]:
     """One form of the stem, forward or forward and backward, on one device."""
     mesh = data_mesh(jax.devices()[:1])
@@ -135,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = "features of 256x256 images, 16 patches, float32"
     count = sizes.images * jax.device_count()
     table += measure(sizes, "images/s", count, {name: features(sizes)})
-    forms = {"two steps": two_step_stem, "one 7x7 pass": residual_convolution}
+    forms = {"two steps": two_step_stem, "one 7x7 pass": one_pass_stem}
     for direction in ("forward", "forward and backward"):
         stems = {
             f"stem as {name}, {direction}": stem(form, direction != "forward", sizes)

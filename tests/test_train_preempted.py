@@ -53,8 +53,8 @@ def commands(records, simulated, tiny_extractor):
 def starter(nursery, commands):
     """Starts a stage in one or two processes."""
 
-    def start(stage, processes, run):
-        arguments = [*commands[stage][0], f"--workdir={run}"]
+    def start(stage, processes, run, *more):
+        arguments = [*commands[stage][0], f"--workdir={run}", *more]
         output = run.with_name(f"{run.name}.output")
         two = nursery.train_two
         return [nursery.train(arguments, output)] if processes == 1 else two(arguments, output)
@@ -133,7 +133,7 @@ def test_sigterm_loses_no_step(starter, commands, whole, tmp_path):
     (child,) = starter("pretext", 1, run)
     child.wait_until(lambda: (run / "config.json").exists())  # while it starts and compiles
     assert preempt([child], run, "pretext")[1] == 0
-    (child,) = starter("pretext", 1, run)
+    (child,) = starter("pretext", 1, run, "--config.data.workers=1")  # in this part only
     child.wait_until(lambda: 3 in lines_of(run))  # between steps, or in the evaluation of step 6
     _, step = preempt([child], run, "pretext")
     assert 3 <= step < STEPS

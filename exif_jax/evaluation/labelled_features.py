@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipelines.examples import central_windows
 from data_pipelines.images import ImageError
 from data_pipelines.labelled import LabelledImage
 from data_pipelines.photo_sources import ImageSource
-from data_pipelines.pipeline import central_windows
 from data_pipelines.skipped import SkippedRow, skipped_row
 from exif_jax.detection.descriptions import Describer
 from exif_jax.detection.features import extract_features, features_of

@@ -15,7 +15,9 @@ class PretextHeads(nn.Module):
     def __call__(self, features_BF: Array) -> dict[str, Array]:
         """Outputs by name, [B, size] each, of features [B, F]."""
         return {
-            name: nn.Dense(size, kernel_init=torch_uniform, name=name)(features_BF)
+            name: nn.Dense(size, kernel_init=torch_uniform, precision="highest", name=name)(
+                features_BF
+            )
             for name, size in self.sizes
         }
 
@@ -26,4 +28,4 @@ class BinaryHead(nn.Module):
     @nn.compact
     def __call__(self, features_BF: Array) -> Array:
         """Logits [B, 2] of features [B, F]."""
-        return nn.Dense(2, kernel_init=torch_uniform, name="fc")(features_BF)
+        return nn.Dense(2, kernel_init=torch_uniform, precision="highest", name="fc")(features_BF)

@@ -10,6 +10,8 @@ from data_pipelines.images import PATCH, at_least_one_patch
 # Channel statistics of the published model.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+# Whole numbers near the means of pixels 0..255.
+OFFSETS = np.rint(255 * np.array(MEAN))
 
 
 def normalise(x: Array) -> Array:
@@ -20,6 +22,14 @@ def normalise(x: Array) -> Array:
     mean = jnp.asarray(MEAN).reshape((1,) * (x.ndim - 1) + (3,))
     std = jnp.asarray(STD).reshape(mean.shape)
     return (x / 255.0 - mean) / std
+
+
+def whole_pixels(x: Array) -> Array:
+    """Pixels 0..255 less `OFFSETS`, exactly, of what `normalise` made of them [..., 3]."""
+    shape = (1,) * (x.ndim - 1) + (3,)
+    scale = jnp.asarray(255 * np.array(STD), x.dtype).reshape(shape)
+    remainder = jnp.asarray(255 * np.array(MEAN) - OFFSETS, x.dtype).reshape(shape)
+    return jnp.round(x * scale + remainder)
 
 
 def random_patches(keys: Array, images: Array, sizes: Array, num_patches: int) -> Array:

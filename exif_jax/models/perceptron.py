@@ -1,6 +1,7 @@
 """A small perceptron on rows of numbers: what is learned after a fixed description of an image."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -31,12 +32,13 @@ class Perceptron(nn.Module):
             train: leaves numbers out at random; needs the key "dropout".
         """
         layers = {}
+        dense = partial(nn.Dense, precision="highest")
         x = beside = nn.Dropout(self.dropout, deterministic=not train)(x_BS)
         for layer, units in enumerate(self.hidden, start=1):
-            x = layers[f"hidden{layer}"] = nn.gelu(nn.Dense(units, name=f"hidden{layer}")(x))
+            x = layers[f"hidden{layer}"] = nn.gelu(dense(units, name=f"hidden{layer}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.Dense(self.features - self.linear, name="feature")(x)
+        x = dense(self.features - self.linear, name="feature")(x)
         if self.linear:
-            x = jnp.concatenate([x, nn.Dense(self.linear, name="linear")(beside)], axis=-1)
+            x = jnp.concatenate([x, dense(self.linear, name="linear")(beside)], axis=-1)
         layers["feature"] = x
         return x, layers

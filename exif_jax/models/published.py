@@ -11,73 +11,15 @@ from typing import Any, Final
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from exif_jax.config import PublishedEncoder, check_choice, check_whole
 from exif_jax.models.extractor import Extractor, Intermediates, torch_uniform
-from exif_jax.models.srm import srm_kernels
+from exif_jax.models.normalisation import MapNorm
+from exif_jax.models.stem import exact_residual_convolution, residual_convolution
 
 # Scores of queries against all keys, at most, in memory at once for one image and head.
 _ATTENTION_ENTRIES = 2**20
-
-
-def compose_kernels(first: np.ndarray, second: Array) -> Array:
-    """Kernel of two correlations in a row, so that one pass does both.
-
-    Args:
-        first: [h, w, F], applied to every colour plane alike.
-        second: [h', w', planes, F, C], applied to the result.
-
-    Returns:
-        [h + h' - 1, w + w' - 1, planes, C].
-    """
-    (height, width), (rows, columns) = first.shape[:2], second.shape[:2]
-    # One product with a constant compiles several times as fast as a sum of shifted products.
-    shifted = np.zeros((height + rows - 1, width + columns - 1, rows, columns, first.shape[2]))
-    for i in range(rows):
-        for j in range(columns):
-            shifted[i : i + height, j : j + width, i, j] = first
-    # Summed over shifts last, which rounds less.
-    return jnp.einsum(
-        "hwijf,ijpfc->ijhwpc", jnp.asarray(shifted, second.dtype), second, precision="highest"
-    ).sum((0, 1))
-
-
-def residual_convolution(x_MHWC: Array, kernel: Array) -> Array:
-    """SRM filtering with zero padding followed by a zero-padded 3x3 convolution, as one 7x7 pass.
-
-    A 7x7 kernel alone would also see the residuals one pixel outside the patch, which the two-step
-    form replaces by zeros. Those outside residuals touch only the outermost ring of the output and
-    depend only on the two outermost rows or columns of the input, so they are subtracted side by
-    side, and the corners, then subtracted twice, added back (inclusion and exclusion).
-
-    Args:
-        x_MHWC: [M, H, W, 3] normalised patches, H and W at least 4.
-        kernel: [3, 3, 90, C]; the 90 inputs are plane-major (30 residuals of red, green, blue).
-
-    Returns:
-        [M, H, W, C] in the precision of the kernel.
-    """
-    srm = srm_kernels()
-    kernel = kernel.reshape(3, 3, 3, srm.shape[-1], -1)
-    # (output rows, input rows, kernel rows of srm and of the 3x3, padding), inside first.
-    everywhere = (slice(None), slice(None), slice(None), slice(None), 3)
-    before = (slice(0, 1), slice(0, 2), slice(3, 5), slice(0, 1), 0)
-    after = (slice(-1, None), slice(-2, None), slice(0, 2), slice(2, 3), 0)
-    out = jnp.zeros((*x_MHWC.shape[:3], kernel.shape[-1]), kernel.dtype)
-    for rows in (everywhere, before, after):
-        for columns in (everywhere, before, after):
-            sign = (-1) ** ((rows is not everywhere) + (columns is not everywhere))
-            term = lax.conv_general_dilated(
-                x_MHWC[:, rows[1], columns[1]],
-                compose_kernels(srm[rows[2], columns[2]], kernel[rows[3], columns[3]]),
-                window_strides=(1, 1),
-                padding=((rows[4], rows[4]), (columns[4], columns[4])),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-            out = out.at[:, rows[0], columns[0]].add(sign * term)
-    return out
 
 
 def covariance_tokens(x_MPC: Array, iterations: int = 5) -> Array:
@@ -123,14 +65,18 @@ class PatchEncoder(nn.Module):
         width: channels of every convolution.
         stage_depths: convolutions in each stage; all stages but the last end in 2x pooling.
         newton_iterations: iterations of the matrix square root.
-        dtype: precision of the stages' convolutions (bfloat16 or float32); the residuals, every
-            normalisation's statistics and the covariance stay in float32 or better.
+        dtype: of feature maps and of the stages' convolutions: bfloat16; or None, the precision of
+            the parameters. Residuals are exact, and statistics, sums and the covariance at least
+            float32, in both.
+        remat: whether the backward pass keeps only what convolutions give, and normalises and pools
+            it again.
     """
 
     width: int = 32
     stage_depths: Sequence[int] = (4, 2, 2, 2)
     newton_iterations: int = 5
     dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x_MHWC: Array) -> tuple[Array, Intermediates]:
@@ -145,36 +91,49 @@ class PatchEncoder(nn.Module):
         """
         kernel = self.param("stem_kernel", torch_uniform, (3, 3, 90, self.width))
         bias = self.param("stem_bias", nn.initializers.zeros, (self.width,))
-        x = residual_convolution(x_MHWC, kernel) + bias.reshape(1, 1, 1, -1)
-        x = jnp.clip(self._norm("stem_norm", x), -5, 5)
+        filtered = residual_convolution if self.dtype is None else exact_residual_convolution
+        x = filtered(x_MHWC, kernel, bias)
+        before, limits = "stem", (-5.0, 5.0)
         intermediates = {}
         for stage, depth in enumerate(self.stage_depths, start=1):
             for layer in range(1, depth + 1):
                 name = f"stage{stage}_layer{layer}"
-                x = nn.Conv(
-                    self.width,
-                    (3, 3),
-                    kernel_init=torch_uniform,
-                    dtype=self.dtype,
-                    name=f"{name}_conv",
-                )(x)
-                x = nn.relu(self._norm(f"{name}_norm", x))
-            if stage < len(self.stage_depths):
-                x = nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=True)
-            intermediates[f"f{stage}"] = x
+                pooled = layer == 1 and stage > 1
+                make = partial(self._layer, before=before, limits=limits, pooled=pooled, name=name)
+                layer_of = nn.remat(make) if self.remat else make
+                x, entered = layer_of(self, x)
+                if pooled:
+                    intermediates[f"f{stage - 1}"] = entered
+                before, limits = name, (0.0, jnp.inf)
+        x = MapNorm(*limits, name=f"{before}_norm")(x)
+        intermediates[f"f{len(self.stage_depths)}"] = x
         positions = x.reshape(x.shape[0], -1, self.width)
         return covariance_tokens(positions, self.newton_iterations), intermediates
 
-    def _norm(self, name: str, x: Array) -> Array:
-        axes = (-3, -2, -1)  # one scale and shift for every element of the map
-        return nn.LayerNorm(
-            epsilon=1e-5,
-            reduction_axes=axes,
-            feature_axes=axes,
-            use_fast_variance=False,
-            dtype=self.dtype,
-            name=name,
-        )(x)
+    @staticmethod
+    def _layer(
+        encoder: "PatchEncoder",
+        x_MHWC: Array,
+        *,
+        before: str,
+        limits: tuple[float, float],
+        pooled: bool,
+        name: str,
+    ) -> tuple[Array, Array]:
+        """From the output of one convolution to that of the next, and what that one takes."""
+        x = MapNorm(*limits, name=f"{before}_norm", parent=encoder)(x_MHWC)
+        if pooled:
+            x = nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=True)
+        convolution = nn.Conv(
+            encoder.width,
+            (3, 3),
+            kernel_init=torch_uniform,
+            dtype=encoder.dtype,
+            precision="highest" if encoder.dtype is None else None,
+            name=f"{name}_conv",
+            parent=encoder,
+        )
+        return convolution(x), x
 
 
 class PatchMixer(nn.Module):
@@ -210,7 +169,11 @@ class PatchMixer(nn.Module):
             queries = 1 if block == self.blocks else x.shape[1]
             inner = self.heads * self.head_dim
             qkv = nn.Dense(
-                3 * inner, use_bias=False, kernel_init=torch_uniform, name=f"block{block}_qkv"
+                3 * inner,
+                use_bias=False,
+                kernel_init=torch_uniform,
+                precision="highest",
+                name=f"block{block}_qkv",
             )(norm)
             q, k, v = (
                 part.reshape(*part.shape[:2], self.heads, self.head_dim)
@@ -230,17 +193,19 @@ class PatchMixer(nn.Module):
         return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)(x)
 
     def _dense(self, name: str, size: int, x: Array) -> Array:
-        return nn.Dense(size, kernel_init=torch_uniform, name=name)(x)
+        return nn.Dense(size, kernel_init=torch_uniform, precision="highest", name=name)(x)
 
 
 def _attention(q_BQHD: Array, k_BNHD: Array, v_BNHD: Array, mask_BN: Array) -> Array:
     """Softmax attention; long images take their queries in slices, so memory stays bounded."""
     queries, keys = q_BQHD.shape[1], k_BNHD.shape[1]
 
+    product = partial(jnp.einsum, precision="highest")
+
     def attend(q: Array) -> Array:
-        scores = jnp.einsum("bqhd,bnhd->bhqn", q, k_BNHD) / q.shape[-1] ** 0.5
+        scores = product("bqhd,bnhd->bhqn", q, k_BNHD) / q.shape[-1] ** 0.5
         scores = jnp.where(mask_BN[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
-        return jnp.einsum("bhqn,bnhd->bqhd", jax.nn.softmax(scores, axis=-1), v_BNHD)
+        return product("bhqn,bnhd->bqhd", jax.nn.softmax(scores, axis=-1), v_BNHD)
 
     fewest = -(-queries * keys // _ATTENTION_ENTRIES)
     slices = next(n for n in range(min(fewest, queries), queries + 1) if queries % n == 0)
@@ -265,11 +230,12 @@ class PublishedExtractor(Extractor):
     mixer_head_dim: int = 16
     mixer_hidden: int = 128
     dtype: Any = None
+    remat: bool = False
 
     def setup(self) -> None:
         """Builds the two halves."""
         self.encoder = PatchEncoder(
-            self.width, self.stage_depths, self.newton_iterations, self.dtype
+            self.width, self.stage_depths, self.newton_iterations, self.dtype, self.remat
         )
         self.mixer = PatchMixer(
             self.mixer_blocks, self.mixer_heads, self.mixer_head_dim, self.mixer_hidden
@@ -302,9 +268,10 @@ def build(config: PublishedEncoder) -> PublishedExtractor:
     """The network of a configuration.
 
     Raises:
-        UserError: an unknown precision, or a size out of its limits.
+        UserError: an unknown precision or rematerialisation, or a size out of its limits.
     """
     check_choice("model.dtype", config.dtype, ("float32", "bfloat16"))
+    check_choice("model.remat", config.remat, ("none", "norms"))
     for name, (low, high) in _LIMITS.items():
         check_whole(f"model.{name}", getattr(config, name), low, high)
     check_whole("model.stage_depths: stages", len(config.stage_depths), 1, _MOST_STAGES)
@@ -312,4 +279,5 @@ def build(config: PublishedEncoder) -> PublishedExtractor:
         check_whole("model.stage_depths", depth, 1, _MOST_LAYERS)
     sizes = dataclasses.asdict(config)
     dtype = jnp.bfloat16 if sizes.pop("dtype") == "bfloat16" else None
-    return PublishedExtractor(**sizes | {"stage_depths": tuple(config.stage_depths)}, dtype=dtype)
+    sizes |= {"stage_depths": tuple(config.stage_depths), "remat": config.remat == "norms"}
+    return PublishedExtractor(**sizes, dtype=dtype)

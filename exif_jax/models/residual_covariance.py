@@ -332,7 +332,7 @@ class ResidualCovarianceExtractor(FixedExtractor):
         x = jnp.clip((description_BS - centre[None]) * scale[None], -OUTLIER, OUTLIER)
         if self.components:
             basis = self.param("basis", nn.initializers.lecun_normal(), (*size, self.components))
-            x = x @ lax.stop_gradient(basis)
+            x = jnp.matmul(x, lax.stop_gradient(basis), precision="highest")
         perceptron = Perceptron(
             self.features, self.hidden, self.dropout, self.linear, name="layers"
         )

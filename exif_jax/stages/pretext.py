@@ -37,14 +37,15 @@ from exif_jax.stages.descriptions import (
     standardised,
     training_describer,
 )
+from exif_jax.training.accumulation import SplitLoss
 from exif_jax.training.loop import Stage, fit
 from exif_jax.training.mapping import AXIS, check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.preemption import Watch
+from exif_jax.training.profiling import parse_steps
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
-    LossFn,
     MappedStep,
     Metrics,
     Params,
@@ -53,6 +54,7 @@ from exif_jax.training.step import (
     map_train_step,
     masked_mean_part,
 )
+from exif_jax.training.trackers import check_trackers
 
 _HALF = 2**16  # so that both halves of a 32-bit integer are exact in float32
 
@@ -141,7 +143,7 @@ def _alike(objectives: Sequence[Objective]) -> list[list[int]]:
     return list(alike.values())
 
 
-def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: int) -> LossFn:
+def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: int) -> SplitLoss:
     """Loss of the stage: the weighted sum over all objectives.
 
     Args:
@@ -151,14 +153,20 @@ def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: in
     """
     heads = PretextHeads(head_sizes(objectives))
 
-    def loss_fn(params: Params, frozen: Params, batch: Batch, key: Array) -> tuple[Array, Metrics]:
-        features, _ = network_of(extractor, batch, key, patches)(params["extractor"])
-        outputs = apply(heads, params["heads"], features)
-        parts = objective_losses(outputs, labels_of(objectives, batch), batch["group"], objectives)
+    def outputs_of(
+        params: Params, frozen: Params, batch: Batch, keys: Array
+    ) -> tuple[dict[str, Array], list[Array]]:
+        features, _ = network_of(extractor, batch, keys, patches)(params["extractor"])
+        return apply(heads, params["heads"], features), labels_of(objectives, batch)
+
+    def reduce(
+        outputs: dict[str, Array], labels: list[Array], batch: Batch
+    ) -> tuple[Array, Metrics]:
+        parts = objective_losses(outputs, labels, batch["group"], objectives)
         total = sum((o.weight * parts[o.name] for o in objectives), start=jnp.zeros(()))
         return total, {f"loss/{name}": part for name, part in parts.items()}
 
-    return loss_fn
+    return SplitLoss(outputs_of, reduce)
 
 
 def init_params(extractor: Extractor, objectives: Sequence[Objective], key: Array) -> Params:
@@ -173,11 +181,13 @@ def init_params(extractor: Extractor, objectives: Sequence[Objective], key: Arra
 
 def check(config: PretextConfig, mesh: Mesh) -> None:
     """Raises a UserError for a field out of range, or a batch that the devices cannot divide."""
-    check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
+    check_positive(config, "batch_size", "accumulate")
+    check_positive(config, "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
-    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
+    check_not_negative(config, "checkpoint_minutes", "hang_minutes", "data.workers")
     check_not_negative(config, "steps", "optimizer.clip_norm", "optimizer.warmup_steps")
-    check_divides(config.batch_size, mesh, "config.batch_size")
+    check_divides(config.batch_size, mesh, "config.batch_size", config.accumulate)
+    parse_steps(config.profile_steps)
 
 
 def first_state(
@@ -199,7 +209,7 @@ def mapped_step(
     """The training step, mapped over the devices; nothing is compiled before it is called."""
     loss_fn = make_loss(extractor, objectives, config.data.patches)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    return map_train_step(loss_fn, optimizer, mesh, config.optimizer.ema)
+    return map_train_step(loss_fn, optimizer, mesh, config.optimizer.ema, config.accumulate)
 
 
 def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
@@ -209,6 +219,7 @@ def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
         UserError: a field, the records or the objectives do not fit.
     """
     check_set("data.photos", config.data.photos)
+    check_trackers(config.trackers)
     check(config, data_mesh())
     records = open_records(Path(config.data.photos))
     return records, build_objectives(records.targets, config)
@@ -285,11 +296,15 @@ def _build(
                 "train", {o.name: o.encode for o in objectives if isinstance(o, TagObjective)}
             ),
             describe=None if described is None else described.draw,
+            workers=data.workers,
         ),
         evaluators=build_evaluators(config.evaluators, context),
         export=export,
         keep_best=False,
         unread=context.unread,
+        undivided=mapped_step(
+            dataclasses.replace(config, accumulate=1), extractor, objectives, mesh
+        ),
     )
 
 

@@ -84,6 +84,8 @@ def test_unknown_schedules_and_precisions_are_refused():
         make_optimizer(OptimizerConfig(schedule="cosin"), 10)
     with pytest.raises(UserError, match=r"config\.model\.dtype = 'float16' is not known"):
         PublishedEncoder(dtype="float16").build()
+    with pytest.raises(UserError, match=r"config\.model\.remat = 'all' is not known"):
+        PublishedEncoder(remat="all").build()
 
 
 @pytest.mark.parametrize(
