@@ -30,11 +30,12 @@ from data_pipelines.storage import check_path
 from data_pipelines.terminal import LogFormatter
 from exif_jax.config import flat, to_json
 from exif_jax.training.events import Events
+from exif_jax.training.timeline import record_start
 
 _log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
-_FREE = {"steps", "data.threads", "data.descriptions", "memory_gib"}
-_FREE |= {"checkpoint_minutes", "hang_minutes", "model.remat"}
+_FREE = {"steps", "data.threads", "data.workers", "data.descriptions", "memory_gib", "model.remat"}
+_FREE |= {"accumulate", "checkpoint_minutes", "hang_minutes", "profile_steps", "trackers"}
 _SHOWN = 8  # differing fields in a message
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
 
@@ -81,6 +82,7 @@ def open_run(
     if message:
         raise UserError(message)
     if jax.process_index() == 0:
+        record_start(workdir)
         _log_to_file(workdir / "log.txt")
         for note in notes:
             _log.info("%s", note)
@@ -226,22 +228,26 @@ class MetricsLog:
     """metrics.jsonl and TensorBoard events of a run; only the first process writes.
 
     A line is {"step", "split", name: number, ...}. Opening it at a step drops the lines after that
-    step, which a continued run is about to write again.
+    step, which a continued run is about to write again. Lines are not kept in memory.
     """
 
     def __init__(self, workdir: Path, step: int) -> None:
         """Opens the log of a run that continues after `step`."""
         self._path = workdir / "metrics.jsonl"
-        self._rows = [row for row in read_metrics(self._path) if row["step"] <= step]
+        rows = [row for row in read_metrics(self._path) if row["step"] <= step]
+        self._last: dict[str, dict[str, Any]] = {}  # line of each split
+        self._lowest: dict[tuple[str, str], float] = {}  # value of each split's names
+        for row in rows:
+            self._remember(row)
         self._writes = jax.process_index() == 0
         if self._writes:
-            write_json_lines(self._path, self._rows)
+            write_json_lines(self._path, rows)
             self._events = Events(workdir / "tensorboard", step + 1)
 
     def write(self, step: int, split: str, numbers: dict[str, float]) -> None:
         """Adds one line, and the same numbers to TensorBoard."""
         row = {"step": step, "split": split, **numbers}
-        self._rows.append(row)
+        self._remember(row)
         if self._writes:
             append_text(self._path, json.dumps(row) + "\n")
             for name, value in numbers.items():
@@ -249,17 +255,23 @@ class MetricsLog:
 
     def lowest(self, split: str, name: str) -> float | None:
         """Smallest value so far, or None."""
-        values = [row[name] for row in self._rows if row["split"] == split and name in row]
-        return min(values, default=None)
+        return self._lowest.get((split, name))
 
     def last(self, split: str) -> dict[str, float]:
         """The numbers of the last line so far; empty if there is none."""
-        rows = [row for row in self._rows if row["split"] == split]
-        return {k: v for k, v in rows[-1].items() if k not in ("step", "split")} if rows else {}
+        row = self._last.get(split, {})
+        return {k: v for k, v in row.items() if k not in ("step", "split")}
 
     def last_step(self, split: str) -> int:
         """Of the lines so far; 0 if there are none."""
-        return max((row["step"] for row in self._rows if row["split"] == split), default=0)
+        return int(self._last.get(split, {}).get("step", 0))
+
+    def _remember(self, row: dict[str, Any]) -> None:
+        split = row["split"]
+        self._last[split] = row
+        for name in row.keys() - {"split"}:
+            # As `min` does, so that a NaN stays only where it came first.
+            self._lowest[split, name] = min(self._lowest.get((split, name), row[name]), row[name])
 
     def flush(self) -> None:
         """Brings everything written so far to the disk."""
