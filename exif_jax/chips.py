@@ -12,8 +12,8 @@ class Chip:
 
     Attributes:
         name: as people call it.
-        flops: bfloat16 FLOP/s at the peak. float32 products are done in one pass of bfloat16 by
-            default on TPUs, several where more precision is asked for: for them this is optimistic.
+        flops: bfloat16 FLOP/s at the peak. float32 products, which ask for all of their
+            precision here, take several passes of bfloat16 on TPUs: for them this is optimistic.
         hbm_bytes: of memory.
         hbm_bandwidth: bytes/s between memory and the cores.
         link_bandwidth: bytes/s that leave the chip by all of its links to other chips together.

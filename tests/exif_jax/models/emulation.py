@@ -11,7 +11,7 @@ from jax.extend import core
 BFLOAT16 = 7  # bits after the first one that are kept
 TF32 = 10
 _PRODUCTS = ("conv_general_dilated", "dot_general")
-_CALLS = ("jit", "custom_jvp_call", "custom_vjp_call", "checkpoint")
+_CALLS = ("jit", "custom_jvp_call", "custom_vjp_call")
 
 
 def rounding_operands(

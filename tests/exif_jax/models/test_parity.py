@@ -83,7 +83,7 @@ def test_layer(layer, side, sides, expected, precision):
 
 
 def test_bfloat16_rounds_feature_maps_and_no_residual(weights, expected):
-    """Measured: tokens 0.0054, features 0.0041 relative; see docs/precision.md."""
+    """Measured: tokens 0.0054, features 0.0041 relative; see docs/performance.md."""
     model = PublishedExtractor(dtype=jnp.bfloat16)
     apply = jax.jit(lambda p, x: model.apply({"params": p}, normalise(x)))
     features, intermediates = apply(weights["extractor"], expected["patches_uint8"][:, 0])
