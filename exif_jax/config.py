@@ -109,13 +109,15 @@ class OptimizerConfig:
 class RecordsConfig:
     """Photos prepared by `exif-jax prepare`."""
 
-    photos: str = ""  # directory of the prepared records
+    photos: str = ""  # directory of the prepared records: local, gs:// or s3://
     patches: int = 16  # random crops of each image in a batch
     threads: int = 8  # decoding threads of each process
     # Of encoders with a fixed description, such as residual_covariance, which is computed once:
     versions: int = 0  # augmented versions of each image, see data_pipelines.augmentation
     prepare: str = "none"  # what happens to every image, here and in use, such as jpeg:90
     descriptions: str = ""  # folder to keep them in; by default beside the records
+    # Folder for the local copy of records in object storage; by default in the user's cache.
+    cache: str = ""
 
 
 @dataclass
@@ -150,6 +152,7 @@ class PhotosConfig:
     prepare: str = ""  # see `RecordsConfig`; by default as for the extractor
     # Folder for fixed descriptions; by default beside the records, or in the workdir.
     descriptions: str = ""
+    cache: str = ""  # see `RecordsConfig`
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, replacing_directory, write_json
@@ -83,8 +83,9 @@ def load_model(directory: Path, description: str) -> tuple[Tree, dict[str, Any]]
             f"this version reads up to {FORMAT_VERSION}: upgrade exif-jax"
         )
     try:
-        _check_hash(directory / ARRAYS, facts)
-        return unflatten(load_file(directory / ARRAYS)), facts
+        data = (directory / ARRAYS).read_bytes()
+        _check_hash(directory / ARRAYS, data, facts)
+        return unflatten(load(data)), facts
     except UserError:
         raise
     except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
@@ -96,15 +97,14 @@ def load_model(directory: Path, description: str) -> tuple[Tree, dict[str, Any]]
 
 def sha256(path: Path) -> str:
     """Of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _check_hash(path: Path, facts: dict[str, Any]) -> None:
+def _check_hash(path: Path, data: bytes, facts: dict[str, Any]) -> None:
     """Refuses arrays that are not those the JSON file was written with; old ones tell no hash."""
     hashes = facts.get("sha256")
     stated = hashes.get(ARRAYS) if isinstance(hashes, dict) else None
-    if stated is not None and stated != sha256(path):
+    if stated is not None and stated != hashlib.sha256(data).hexdigest():
         raise UserError(
             f"{path}: damaged, or of another model: its SHA-256 is not the one that the JSON file "
             "beside it states; copy the directory again"

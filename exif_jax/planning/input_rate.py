@@ -1,12 +1,13 @@
 """How many images a second this machine reads and decodes for training."""
 
 import time
-from pathlib import Path
 from typing import Any, Final
 
 from data_pipelines.labelled import find_test_sets, labelled_images
+from data_pipelines.object_storage import path_of
 from data_pipelines.pipeline import labelled_batches, record_batches
 from data_pipelines.records import open_records
+from data_pipelines.staging import staged
 from exif_jax.config import BinaryConfig, PretextConfig
 from exif_jax.models.extractor import Extractor, FixedExtractor
 
@@ -25,10 +26,10 @@ def measured_input_rate(config: Any, extractor: Extractor) -> float | None:
     data: Any
     match config:
         case PretextConfig() if config.data.photos:
-            records = open_records(Path(config.data.photos))
+            records = open_records(staged(config.data.photos, config.data.cache))
             data = record_batches(records, "train", _ROWS, config.seed, config.data.threads)
         case BinaryConfig() if config.data.images:
-            images = labelled_images(find_test_sets(Path(config.data.images)))
+            images = labelled_images(find_test_sets(path_of(config.data.images)))
             augmentation, threads = config.data.augmentation, config.data.threads
             data = labelled_batches(images, augmentation, _ROWS, config.seed, threads)
         case _:

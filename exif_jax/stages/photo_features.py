@@ -13,6 +13,7 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.files import replacing_file
 from data_pipelines.images import ImageError
+from data_pipelines.mirrors import synchronise
 from data_pipelines.perturbations import parse_perturbation
 from data_pipelines.photo_sources import ImageSource
 from data_pipelines.skipped import SKIPPED_FILE, SkippedRow, skipped_row, write_skipped
@@ -72,16 +73,20 @@ class PhotoFeatures:
 
 
 def photo_features(
-    config: OneClassConfig, extractor: LoadedExtractor, photos: Sequence[ImageSource], workdir: Path
+    config: OneClassConfig,
+    extractor: LoadedExtractor,
+    source: Path,
+    photos: Sequence[ImageSource],
+    workdir: Path,
 ) -> PhotoFeatures:
-    """Features of photos; finished parts are kept in workdir/features.
+    """Features of the photos of a source; finished parts are kept in workdir/features.
 
     Unreadable photos are listed in skipped.jsonl.
 
     Raises:
         UserError: no photo can be read.
     """
-    network, source = extractor.digest(), str(Path(config.data.photos))
+    network, root = extractor.digest(), str(source)
     size = config.batch_size * config.checkpoint_every
     folder = workdir / "features"
     folder.mkdir(exist_ok=True)
@@ -89,13 +94,13 @@ def photo_features(
     positions: list[int] = []
     skipped: list[SkippedRow] = []
     starts, columns = [0], 0
-    compute = _computing(config, extractor, photos, workdir)
+    compute = _computing(config, extractor, source, photos, workdir)
     with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
         for start in range(0, len(photos), size):
             part = photos[start : start + size]
             # Named after what it holds: other photos or another network by now mean another file.
             # The previous release named them by whole paths.
-            names = [_part_name(network, part, *root) for root in ([source], [])]
+            names = [_part_name(network, part, *of) for of in ([root], [])]
             path, before = (folder / f"{start:09d}-{name}.npz" for name in names)
             if before.exists():
                 path = before
@@ -103,6 +108,7 @@ def photo_features(
                 progress.update(len(part))
             else:
                 _save(path, *compute(start, start + len(part), progress))
+                synchronise(workdir)
             features, unread = _load(path)
             positions += [start + i for i in range(len(part)) if i not in unread]
             skipped += [skipped_row(part[i].path, *why) for i, why in unread.items()]
@@ -134,6 +140,7 @@ _Compute = Callable[[int, int, tqdm], tuple[np.ndarray, dict[int, ImageError]]]
 def _computing(
     config: OneClassConfig,
     extractor: LoadedExtractor,
+    source: Path,
     photos: Sequence[ImageSource],
     workdir: Path,
 ) -> _Compute:
@@ -149,7 +156,7 @@ def _computing(
     prepare = parse_perturbation(extractor.prepare)
     if not isinstance(module, FixedExtractor):
         return from_images
-    place = descriptions_folder(config.data.descriptions, Path(config.data.photos), workdir)
+    place = descriptions_folder(config.data.descriptions, source, workdir)
     described = Describer(module, place, prepare.name).whole(photos, patches)
 
     def from_descriptions(

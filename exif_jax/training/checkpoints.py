@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
+from etils import epath
 
 from data_pipelines.disk import naming
 from data_pipelines.errors import UserError
-from data_pipelines.storage import describe
+from data_pipelines.mirrors import place_of
+from data_pipelines.object_storage import explained
+from data_pipelines.storage import describe, is_uri, set_up_clients
+from exif_jax.training.copied_checkpoints import CopiedCheckpoints
 
 
 class Checkpoints:
     """Checkpoints of one run; a half-written one, after a crash, is never seen.
+
+    Of a run in object storage they go straight there: to gs:// by Orbax's own driver and while
+    training goes on; to s3://, for which it has none, as a copy that training waits for.
 
     All methods raise an OSError that names the directory if the disk fails, maybe only after the
     save that failed, as saving goes on while training does.
@@ -26,7 +33,14 @@ class Checkpoints:
         Raises:
             UserError: one of them is damaged.
         """
-        self._directory = directory.absolute()
+        place = place_of(directory)
+        self._copied: CopiedCheckpoints | None = None
+        self._directory: Path | epath.Path = directory.absolute()
+        if place.startswith("gs://"):
+            set_up_clients()
+            self._directory = epath.Path(place)
+        elif is_uri(place):
+            self._copied = CopiedCheckpoints(directory, place)
         remedy = (
             "if the run was copied, copy it anew, or delete the newest to continue from the "
             "one before"
@@ -40,6 +54,8 @@ class Checkpoints:
             )
 
     def _naming(self) -> contextlib.AbstractContextManager[None]:
+        if is_uri(self._directory):
+            return explained(str(self._directory), "written")
         return naming(self._directory, temporary=self._directory)
 
     def latest(self) -> int | None:
@@ -55,6 +71,9 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardSave(_present(state)))
         with self._naming():
             self._manager.save(step, args=args)
+        if self._copied is not None:
+            self.wait()
+            self._copied.update()
 
     def restore(self, step: int, state: Any) -> Any:
         """The saved state, placed like `state`, on whatever devices it was saved.

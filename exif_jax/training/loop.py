@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json_lines, write_json
+from data_pipelines.mirrors import shown
 from data_pipelines.pipeline import Batches
 from data_pipelines.skipped import SkippedRow, skipped_row
 from data_pipelines.storage import valid_text
 from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.mapping import replicate, shard, to_host
 from exif_jax.training.preemption import Due, Watch
-from exif_jax.training.runs import MetricsLog, open_skipped
+from exif_jax.training.runs import CHECKPOINTS, MetricsLog, open_skipped
 from exif_jax.training.step import Batch, Params, StepFn, TrainState
 
 _log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def fit(stage: Stage, schedule: Schedule, workdir: Path, watch: Watch | None = N
     """
     watch = watch or Watch()
     state, frozen, key = stage.place(jax.random.key(schedule.seed))
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / CHECKPOINTS)
     try:
         newest = checkpoints.latest()
         start = newest or 0
@@ -300,10 +301,10 @@ def _last_validation(workdir: Path) -> int:
 def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) -> None:
     report = workdir / "nonfinite.json"
     write_json(report, {"step": step, "loss": str(loss), "files": [*map(valid_text, paths)]})
-    shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+    some = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
     raise UserError(
-        f"the loss became {loss} at step {step} on the batch of {shown}; all its files are listed "
-        f"in {report}. The last checkpoint is intact. Look at these files, or lower "
+        f"the loss became {loss} at step {step} on the batch of {some}; all its files are listed "
+        f"in {shown(report)}. The last checkpoint is intact. Look at these files, or lower "
         "config.optimizer.learning_rate or set config.optimizer.clip_norm"
     )
 

@@ -25,6 +25,7 @@ from data_pipelines.files import (
     write_json_lines,
 )
 from data_pipelines.fingerprints import Fingerprint, differences
+from data_pipelines.mirrors import mirrored, place_of, renew, shown, synchronise
 from data_pipelines.skipped import SkippedFiles, gather_skipped
 from data_pipelines.storage import check_path
 from data_pipelines.terminal import LogFormatter
@@ -33,10 +34,20 @@ from exif_jax.training.events import Events
 
 _log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
-_FREE = {"steps", "data.threads", "data.descriptions", "memory_gib"}
+_FREE = {"steps", "data.threads", "data.descriptions", "data.cache", "memory_gib"}
 _FREE |= {"checkpoint_minutes", "hang_minutes"}
 _SHOWN = 8  # differing fields in a message
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
+CHECKPOINTS = "checkpoints"
+
+
+def run_folder(place: str) -> contextlib.AbstractContextManager[Path]:
+    """The workdir of a run while the block runs: local, or standing for one at gs:// or s3://.
+
+    Raises:
+        UserError: what is there is no run, or object storage cannot be reached, read or written.
+    """
+    return mirrored(place, "config.json", frozenset({"data.json"}), (CHECKPOINTS,))
 
 
 def open_run(
@@ -63,12 +74,19 @@ def open_run(
         UserError: the workdir holds another run, or files that are no run; on every process.
     """
     message, notes = "", list[str]()
+    if jax.process_count() > 1 and place_of(workdir).startswith("s3://"):
+        raise UserError(
+            f"{place_of(workdir)}: Orbax writes checkpoints of several processes to gs:// and to "
+            "folders, not to s3://; give a folder that all processes share, such as one mounted by "
+            "Mountpoint for Amazon S3 or FSx, or start one process"
+        )
     if jax.process_index() == 0:
         try:
             wanted, default = {"stage": kind, **to_json(config)}, to_json(type(config)())
             notes = _open_run(workdir, wanted, default, data(), begins_anew)
+            synchronise(workdir)
         except UserError as error:
-            message = str(error)
+            message = shown(error)
         except OSError as error:
             message = in_words(error)
     if jax.process_count() > 1:
@@ -163,8 +181,11 @@ def open_skipped(workdir: Path) -> SkippedFiles:
     process = jax.process_index()
     if process == 0:
         gather_skipped(workdir)
+        synchronise(workdir)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("lists of skipped files")
+        if process:
+            renew(workdir)
     return SkippedFiles(workdir, process)
 
 
@@ -262,11 +283,12 @@ class MetricsLog:
         return max((row["step"] for row in self._rows if row["split"] == split), default=0)
 
     def flush(self) -> None:
-        """Brings everything written so far to the disk."""
+        """Brings everything written so far to the disk, and to the storage that this stands for."""
         if self._writes:
             with naming(self._path), self._path.open("rb") as file:
                 os.fsync(file.fileno())
             self._events.flush()
+        synchronise(self._path.parent)
 
     def __enter__(self) -> "MetricsLog":
         return self
