@@ -133,8 +133,8 @@ class Stored:
     Attributes:
         size: bytes.
         version: changes with every write: its generation or ETag.
-        md5: 32 hexadecimal digits, or empty: of objects uploaded in parts none is known.
-        crc32c: of the bytes, big-endian, in base64; of gs:// only.
+        md5: of gs://, 32 hexadecimal digits, or empty: of objects composed of parts none is known.
+        crc32c: of gs://, of the bytes, big-endian, in base64.
     """
 
     size: int
@@ -145,11 +145,8 @@ class Stored:
     @classmethod
     def of(cls, entry: dict[str, Any]) -> "Stored":
         """From an entry of a listing."""
-        etag = str(entry.get("ETag", "")).strip('"')
-        md5 = etag if len(etag) == 32 and set(etag) <= set("0123456789abcdef") else ""
-        if "md5Hash" in entry:
-            md5 = base64.b64decode(entry["md5Hash"]).hex()
-        version = str(entry.get("generation") or etag)
+        md5 = base64.b64decode(entry.get("md5Hash", "")).hex()
+        version = str(entry.get("generation") or entry.get("ETag", "")).strip('"')
         return cls(int(entry["size"]), version, md5, str(entry.get("crc32c", "")))
 
 
@@ -222,16 +219,41 @@ def remove_object(uri: str) -> None:
         filesystem(uri).rm_file(_key(uri))
 
 
-def is_whole(path: Path, stored: Stored) -> bool:
+def is_whole(path: Path, uri: str, stored: Stored) -> bool:
     """Whether a local file is this object: by its size, and a checksum if the storage has one."""
     if path.stat().st_size != stored.size:
         return False
+    if uri.startswith("s3://"):
+        return _has_etag(path, uri, stored.version)
     if stored.md5:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest() == stored.md5
-    if stored.crc32c:
-        return _crc32c(path) == stored.crc32c
-    return True
+    return not stored.crc32c or _crc32c(path) == stored.crc32c
+
+
+def _has_etag(path: Path, uri: str, etag: str) -> bool:
+    """Whether the ETag of an object is that of a file; of one encrypted by keys it says nothing.
+
+    It is the MD5 of the bytes, or, of an object uploaded in N parts, that of the MD5s of these,
+    with -N behind.
+    """
+    with explained(uri, "read"):
+        files = filesystem(uri)
+        bucket, _, key = _key(uri).partition("/")
+        first = files.call_s3("head_object", Bucket=bucket, Key=key, PartNumber=1)
+    if "kms" in first.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in first:
+        return True
+    digest, dash, count = etag.partition("-")
+    size = max(1, first["ContentLength"])
+    if dash and -(-path.stat().st_size // size) != int(count):
+        return True  # parts of several sizes
+    with path.open("rb") as file:
+        if not dash:
+            return hashlib.file_digest(file, "md5").hexdigest() == digest
+        whole = hashlib.md5(usedforsecurity=False)
+        while part := file.read(size):
+            whole.update(hashlib.md5(part, usedforsecurity=False).digest())
+    return whole.hexdigest() == digest
 
 
 def _crc32c(path: Path) -> str:

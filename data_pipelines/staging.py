@@ -81,11 +81,12 @@ def _complete(folder: Path, uri: str, wanted: Mapping[str, Stored]) -> None:
     known = _known(folder)
     for name in known.keys() - wanted.keys():
         (folder / name).unlink(missing_ok=True)
-    good = {
-        name for name, stored in wanted.items() if known.get(name) == _row(folder, name, stored)
+    rows = {
+        name: known[name]
+        for name, stored in wanted.items()
+        if name in known and known[name] == _row(folder, name, stored)
     }
-    rows = {name: known[name] for name in good}
-    missing = {name: stored for name, stored in wanted.items() if name not in good}
+    missing = {name: stored for name, stored in wanted.items() if name not in rows}
     if not missing and rows == known:
         return
     need = sum(stored.size for stored in missing.values())
@@ -144,14 +145,14 @@ def _copy(path: Path, uri: str, stored: Stored, progress: tqdm) -> None:
     Raises:
         UserError: the storage cannot be read, or gives what it does not have.
     """
-    if path.exists() and is_whole(path, stored):  # its process was killed before it noted it
+    if path.exists() and is_whole(path, uri, stored):  # its process was killed before it noted it
         progress.update(stored.size)
         return
     version = hashlib.sha256(repr(stored).encode()).hexdigest()[:12]
     part = path.with_name(f".{path.name}.{version}.part")
     for _ in range(2):
         _fetch(part, uri, stored.size, progress)
-        if is_whole(part, stored):
+        if is_whole(part, uri, stored):
             part.replace(path)
             return
         part.unlink()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
+import tensorstore as ts
 from etils import epath
 
 from data_pipelines.disk import naming
@@ -39,6 +40,8 @@ class Checkpoints:
         if place.startswith("gs://"):
             set_up_clients()
             self._directory = epath.Path(place)
+            with self._naming():
+                _ask(place)
         elif is_uri(place):
             self._copied = CopiedCheckpoints(directory, place)
         remedy = (
@@ -102,6 +105,18 @@ class Checkpoints:
         self.wait()
         with self._naming():
             self._manager.close()
+
+
+def _ask(place: str) -> None:
+    """Asks for one object, as TensorStore does with credentials of its own, but not for minutes."""
+    bucket, _, name = place.removeprefix("gs://").partition("/")
+    spec = {
+        "driver": "gcs",
+        "bucket": bucket,
+        "path": name,
+        "context": {"gcs_request_retries": {"max_retries": 3}},
+    }
+    ts.KvStore.open(spec).result().read("/none").result()
 
 
 def _present(state: Any) -> dict[str, Any]:
