@@ -123,16 +123,24 @@ def google_storage(_google_storage: Any) -> Iterator[Any]:
         yield _google_storage
 
 
-@pytest.fixture(scope="module")
-def amazon_storage() -> Iterator[Any]:
-    """s3://bucket, on the loopback."""
+@pytest.fixture(scope="session")
+def _amazon_storage() -> Iterator[Any]:
     from tests.storage_emulators import AmazonStorage, used
 
     storage = AmazonStorage()
     with used(storage):
         object_storage.filesystem(storage.uri).mkdir("bucket")
-        yield storage
+    yield storage
     storage.close()
+
+
+@pytest.fixture(scope="module")
+def amazon_storage(_amazon_storage: Any) -> Iterator[Any]:
+    """s3://bucket, on the loopback."""
+    from tests.storage_emulators import used
+
+    with used(_amazon_storage):
+        yield _amazon_storage
 
 
 @pytest.fixture(scope="session")
