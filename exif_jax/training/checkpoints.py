@@ -17,6 +17,8 @@ from data_pipelines.object_storage import explained
 from data_pipelines.storage import describe, is_uri, set_up_clients
 from exif_jax.training.copied_checkpoints import CopiedCheckpoints
 
+_CLIENTS = ("aiohttp", "gcsfs", "google", "requests")
+
 
 class Checkpoints:
     """Checkpoints of one run; a half-written one, after a crash, is never seen.
@@ -58,7 +60,7 @@ class Checkpoints:
 
     def _naming(self) -> contextlib.AbstractContextManager[None]:
         if is_uri(self._directory):
-            return explained(str(self._directory), "written")
+            return _explained(str(self._directory))
         return naming(self._directory, temporary=self._directory)
 
     def latest(self) -> int | None:
@@ -105,6 +107,22 @@ class Checkpoints:
         self.wait()
         with self._naming():
             self._manager.close()
+
+
+@contextlib.contextmanager
+def _explained(place: str) -> Iterator[None]:
+    """Turns what the storage fails with into one `UserError`.
+
+    Other errors stay what they are: where another process died, this one hears of it so.
+    """
+    try:
+        yield
+    except Exception as error:
+        library = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError) or library in _CLIENTS or "gs://" in str(error):
+            with explained(place, "written"):
+                raise
+        raise
 
 
 def _ask(place: str) -> None:
