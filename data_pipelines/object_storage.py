@@ -49,17 +49,6 @@ def path_of(path: str | os.PathLike[str]) -> Path:
     return remote_path(text)
 
 
-def local_only(path: str, what: str, remedy: str) -> Path:
-    """A path that cannot be in object storage.
-
-    Raises:
-        UserError: it is there.
-    """
-    if is_uri(path):
-        raise UserError(f"{what}: {path} is in object storage; {remedy}")
-    return Path(path)
-
-
 @functools.cache
 def _reach(uri: str) -> None:
     """Asks for one name below a place, once in a process."""

@@ -66,7 +66,7 @@ def assert_same(uri, whole, tolerance):
     arrays, ours = load(exported), load((whole / "extractor" / "model.safetensors").read_bytes())
     assert arrays.keys() == ours.keys()
     for name in arrays:
-        np.testing.assert_allclose(arrays[name], ours[name], tolerance, 1e-5 if tolerance else 0)
+        np.testing.assert_allclose(arrays[name], ours[name], tolerance, tolerance)
 
 
 def saved_steps(uri):
