@@ -181,7 +181,7 @@ def _in_list(path: Path) -> list[TestSet]:
         )
         if not real or not generated:
             absent = "generated images" if real else "photographs"
-            raise UserError(f"{path}: no {absent} in the test set {name!r}")
+            raise UserError(f"{path}: no {absent} in the test set {name[:100]!r}")
         sets.append(TestSet(name, real, generated, {i.path: i.group for i in own if i.group}))
     if not sets:
         raise UserError(f"{path}: no images in this list")

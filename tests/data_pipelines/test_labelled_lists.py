@@ -77,6 +77,7 @@ def test_an_image_is_no_list(tmp_path, make_photo):
         ("a.jpg,0\nb.png,1\n", "path is missing"),
         ("path,label\n", "no images in this list"),
         ("path,label\na.jpg,0\n", "no generated images in the test set 'list'"),
+        (f"path,label,test_set\na.jpg,0,{'a' * 9999}\n", f"in the test set '{'a' * 100}'$"),
         ("path,label\na.jpg,0\nb.png,fake\n", "line 3: label 'fake'; write 0"),
         ("path,label\na.jpg,0\n,1\n", "line 3: no path"),
         ("path,label\na.jpg\nb.png,1\n", "line 2: label ''"),

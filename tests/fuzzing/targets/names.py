@@ -72,7 +72,7 @@ def run(case: Case, folder: Path) -> str:
             json.loads(line)["path"].encode()
     for lines in out.glob("*.jsonl"):
         for line in lines.read_text(encoding="utf-8").splitlines():
-            json.loads(line)["path"].encode()
+            json.loads(line).get("path", "").encode()  # a journal begins with what it is of
     if command == "detect" and (page := folder / "p.html").exists():
         text = page.read_text(encoding="utf-8")
         if not all(line.isprintable() for line in text.split("\n")):
