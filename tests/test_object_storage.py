@@ -23,11 +23,12 @@ TRAIN += ["--config.checkpoint_every=2", "--config.eval_every=6"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
+def cache(tmp_path_factory):
     """Where the local copies of records are by default."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "exif_jax" / "records"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def saved_steps(uri):
     return sorted(int(name[0]) for name in names if name[1:] == ["commit_success.txt"])
 
 
-def test_two_processes_train_to_gs_one_is_killed_both_go_on(uri, whole, tmp_path):
+def test_two_processes_train_to_gs_one_is_killed_both_go_on(uri, whole, cache, tmp_path):
     run, words = f"{uri}/two", [*TRAIN, "--config.data.photos=gs://bucket/records"]
     words += [f"--config.steps={STEPS}", f"--workdir={uri}/two"]
     nursery = TrainNursery()
@@ -104,7 +105,7 @@ def test_two_processes_train_to_gs_one_is_killed_both_go_on(uri, whole, tmp_path
         "extractor",
     }
     # The processes shared one copy of the records, with the descriptions of their images.
-    copies = list((tmp_path.parents[0]).glob("cache*/exif_jax/records/*"))
+    copies = list(cache.iterdir())
     assert len(copies) == 1 and (copies[0] / "descriptions").is_dir()
 
 
