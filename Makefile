@@ -22,7 +22,7 @@ SHORT := $(addprefix tests/,data_pipelines/test_records.py data_pipelines/test_p
 help:
 	@echo "make demo   a few verdicts, then the whole method on simulated photographs: minutes on 2 cores"
 	@echo "make demo-published   the same with the published network, small: a quarter of an hour"
-	@echo "make test   all tests       make lint   formatter, linter, type checker, layers"
+	@echo "make test   all tests       make lint   formatter, linter, type checker, layers, launch scripts"
 	@echo "make test-short PYTHON=python3.12   a few minutes of them, with another interpreter"
 	@echo "make fuzz   hostile input and interruptions, new ones every time: ten minutes"
 	@echo "make shipped DATA=DIR WORK=DIR   the shipped detectors and their results again, from the images that they learned from"
@@ -83,6 +83,8 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck launch/*.sh launch/*.sbatch
+	$(BIN)/hadolint launch/Dockerfile.*
 
 # What is found is kept in finds/; SEED=N repeats a campaign.
 fuzz: $(VENV)/installed-test
@@ -90,6 +92,7 @@ fuzz: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/gmm.py
 	$(BIN)/python benchmarks/detect.py

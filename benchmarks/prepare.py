@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from measuring import Report, Rows, command_line, progress, shown, take_turns
 from prepare_photos import Kind, Prepare, decode, first, linked, simulated
-from prepare_windows import measure_encodings, measure_reading
+from prepare_windows import measure_encodings
 
 from data_pipelines.images import find_images
 from data_pipelines.records import open_records
@@ -32,7 +32,6 @@ _SMALL = (1152, 864)  # of the simulated photos of a megapixel
 _CORES = os.cpu_count() or 1
 
 
-_THREADS = tuple(n for n in (1, 2, 4, 8, 16, 32, 64) if n <= 2 * _CORES)
 _PHOTOS = (((4000, 3000), 32), ((6000, 4000), 16))
 # On a CPU, on an accelerator, with --quick.
 SIZES = {
@@ -43,9 +42,6 @@ SIZES = {
     "coded": (16, 16, 2),  # photos of each format that is decoded whole
     "base": (24, 24, 1),  # simulated photos of the smallest set that grows
     "windows": (4, 4, 2),  # of a photo in the comparison of encodings
-    "images": (1024, 1024, 32),  # read in a turn
-    "batch": (32, 32, 4),  # images of a batch
-    "threads": (_THREADS, _THREADS, (1, 2)),  # of the readers
     "workers": ((1, 2), (1, 2), (2,)),  # of the command
     "every": (1, 1, 4),  # of so many kinds of photos only one is timed
 }
@@ -221,21 +217,11 @@ def measure_interruption(bench: Bench) -> None:
     )
 
 
-def measure_read(bench: Bench) -> None:
-    """Reading the records with Grain."""
-    kind = bench.small if bench.windows else bench.growing[-1]
-    origin = "real photos" if bench.windows else "SIMULATED photos"
-    prepare = Prepare(bench.scratch / "reading")
-    prepare.run(kind, bench.report.sizes.workers[-1])
-    measure_reading(bench.report, open_records(prepare.last), origin)
-
-
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "speed": measure_speed,
     "windows": measure_windows,
     "growth": measure_growth,
     "interruption": measure_interruption,
-    "reading": measure_read,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 PREEMPTED: Final = 128 + signal.SIGTERM
+RESTART: Final = 75  # EX_TEMPFAIL of sysexits.h: start again
 _TEXTS: Final = {signal.SIGINT: b"interrupted\n", signal.SIGTERM: b"ended by SIGTERM\n"}
 
 

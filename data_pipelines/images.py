@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from data_pipelines import heic, jpeg_files, raw_files, storage
+from data_pipelines import heic, jpeg_files, jpeg_pixels, raw_files, storage
 from data_pipelines.errors import UserError
 
 WINDOW: Final = 256
@@ -142,7 +142,7 @@ def check_size(data: bytes, max_bytes: int) -> None:
 
 
 def open_image(
-    source: Path | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """Opens an image, a file or its bytes, by its header alone; no file stays open.
 
@@ -226,6 +226,8 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
         ImageError: "undecodable" or "unsupported_pixels".
     """
     try:
+        if box is None and (whole := _jpeg_pixels(image)) is not None:
+            return whole
         _check_jpeg(image)
         image.load()
         part = image if box is None else image.crop(box)
@@ -235,6 +237,17 @@ def to_rgb(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> 
     except Exception as error:  # see open_image
         raise ImageError("undecodable", _explain(error)) from error
     return np.ascontiguousarray(pixels)
+
+
+def _jpeg_pixels(image: Image.Image) -> np.ndarray | None:
+    """The pixels of a JPEG image that was not decoded yet, if all is well with it.
+
+    Pillow would say nothing of damage, so that the file would have to be read twice.
+    """
+    if not isinstance(image, JpegImageFile) or not isinstance(image.fp, io.BytesIO):
+        return None
+    pixels = jpeg_pixels.decode(image.fp.getvalue()) if image.mode == "RGB" else None
+    return pixels if pixels is not None and pixels.shape[1::-1] == image.size else None
 
 
 def _check_jpeg(image: Image.Image) -> None:
@@ -273,7 +286,7 @@ def _explain(error: Exception) -> str:
     return text
 
 
-def decode_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Opens and decodes an image to uint8 [H, W, 3]: `open_image`, then `to_rgb`."""
     return to_rgb(open_image(source, max_pixels=max_pixels))
 

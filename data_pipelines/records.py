@@ -31,6 +31,7 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
+from data_pipelines import jpeg_pixels
 from data_pipelines.columns import Columns
 from data_pipelines.disk import disk_error
 from data_pipelines.errors import UserError
@@ -188,7 +189,7 @@ class Records:
         """Names of the splits: "train", and "validation" unless nothing was held out."""
         return tuple(self._splits())
 
-    def source(self, split: str) -> Any:
+    def source(self, split: str) -> "Source":
         """Opens a split for random access.
 
         Returns:
@@ -212,7 +213,7 @@ class Records:
             raise UserError(
                 f"{missing[0]}: missing; copy the directory anew or run `exif-jax prepare` again"
             )
-        return _Source(paths)
+        return Source(paths)
 
     def _splits(self) -> Any:
         """What tensorflow-datasets reads of dataset_info.json and features.json."""
@@ -227,13 +228,9 @@ class Records:
         Raises:
             UserError: it is damaged.
         """
-        with (
-            _whole(self.directory),
-            Image.open(io.BytesIO(raw["image"]), formats=("JPEG", "PNG")) as file,
-        ):
-            image = np.asarray(file)
-            if image.shape != (WINDOW, WINDOW, 3):
-                raise ValueError(f"a window of shape {image.shape}")
+        image = np.empty((WINDOW, WINDOW, 3), np.uint8)
+        with _whole(self.directory):
+            _decode_into(image, raw["image"])
         return {**raw, "image": image}
 
     def columns(self, split: str) -> Columns:
@@ -295,7 +292,7 @@ class Records:
         return labels
 
 
-class _Source:
+class Source:
     """Raw records by index.
 
     tensorflow-datasets' own source looks up every field's type for every record, which takes as
@@ -315,6 +312,26 @@ class _Source:
             raise IndexError(index)
         with _whole(self._folder):
             return parse_record(self._files[index])
+
+    def window(self, index: int, out: np.ndarray) -> None:
+        """Decodes the image of a record into uint8 [256, 256, 3], and reads nothing else of it.
+
+        Raises:
+            UserError: see `Records.source`.
+        """
+        with _whole(self._folder):
+            record = tf_example_pb2.Example.FromString(self._files[index])
+            _decode_into(out, record.features.feature["image"].bytes_list.value[0])
+
+
+def _decode_into(out: np.ndarray, data: bytes) -> None:
+    """Decodes the file of a window."""
+    if jpeg_pixels.decode(data, out) is None:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as file:
+            image = np.asarray(file)
+        if image.shape != out.shape:
+            raise ValueError(f"a window of shape {image.shape}")
+        out[:] = image
 
 
 @contextlib.contextmanager

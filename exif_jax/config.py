@@ -111,7 +111,9 @@ class RecordsConfig:
 
     photos: str = ""  # directory of the prepared records: local, gs:// or s3://
     patches: int = 16  # random crops of each image in a batch
-    threads: int = 8  # decoding threads of each process
+    threads: int = 8  # decoding threads of each process, where workers are 0
+    # Processes that decode, of each process; 0: threads do, which share one interpreter's lock.
+    workers: int = 0
     # Of encoders with a fixed description, such as residual_covariance, which is computed once:
     versions: int = 0  # augmented versions of each image, see data_pipelines.augmentation
     prepare: str = "none"  # what happens to every image, here and in use, such as jpeg:90
@@ -126,12 +128,17 @@ class PretextConfig:
 
     steps: int = 1000  # of training
     batch_size: int = 64  # images, global
+    # Parts in which every device takes its images, one after the other: the numbers of an undivided
+    # batch with the memory of a part, so a run of many devices repeats on few.
+    accumulate: int = 1
     seed: int = 0
     checkpoint_every: int = 500  # steps; one more comes before every evaluation
     checkpoint_minutes: float = 0.0  # at most between two checkpoints; 0: only steps count
     hang_minutes: float = 30.0  # that a step may take, compilation too, before the run ends; 0: any
     eval_every: int = 500
     log_every: int = 20
+    profile_steps: str = ""  # to trace for xprof and TensorBoard, such as 100-105
+    trackers: str = ""  # services that get the numbers, too: wandb,mlflow; see docs/telemetry.md
     ranking: str = "all_pairs"  # of the batch; or neighbour: each photo with the next
     pair_loss: str = "bce"  # or fidelity
     # What is measured every `eval_every` steps, NAME or NAME:ARGUMENT, separated by commas, such as
@@ -190,7 +197,9 @@ class LabelledConfig:
     images: str = ""  # labelled directory or CSV list (see docs/labelled.md)
     layout: str = ""  # of the directory, such as splits or pairs:train; found out where not given
     patches: int = 16  # random crops of each image in a batch
-    threads: int = 8  # decoding threads of each process
+    threads: int = 8  # decoding threads of each process, where workers are 0
+    # Processes that decode, of each process; 0: threads do, which share one interpreter's lock.
+    workers: int = 0
     validation_fraction: float = 0.1  # of the images of each class, kept from training
     augmentation: Augmentation = field(default_factory=Augmentation)
     # See `RecordsConfig`. An encoder with a fixed description does not read `augmentation`.
@@ -206,12 +215,15 @@ class BinaryConfig:
     extractor: str = ""  # run, or converted directory, of the pretext stage: the frozen teacher
     steps: int = 1000
     batch_size: int = 64
+    accumulate: int = 1  # see `PretextConfig`
     seed: int = 0
     checkpoint_every: int = 200  # see `PretextConfig`
     checkpoint_minutes: float = 0.0
     hang_minutes: float = 30.0
     eval_every: int = 200
     log_every: int = 20
+    profile_steps: str = ""
+    trackers: str = ""
     alpha: float = 0.05  # weight of the distance to the teacher's intermediate features
     threshold: float = 0.5  # probability of `generated` from which an image is called that
     data: LabelledConfig = field(default_factory=LabelledConfig)

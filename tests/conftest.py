@@ -163,7 +163,12 @@ def records(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_extractor(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of an untrained extractor with 10 features."""
     model = PublishedEncoder(
-        width=4, stage_depths=(1, 1, 1), mixer_heads=2, mixer_head_dim=4, mixer_hidden=8
+        width=4,
+        stage_depths=(1, 1),
+        mixer_blocks=1,
+        mixer_heads=2,
+        mixer_head_dim=4,
+        mixer_hidden=8,
     )
     targets = open_records(records).targets
     objectives = build_objectives(targets, PretextConfig())

@@ -15,7 +15,7 @@ import pytest
 
 from exif_jax.training.checkpoints import Checkpoints
 from tests.forked_runs import TrainNursery
-from tests.test_train import PRETEXT, arrays, assert_identical, metrics
+from tests.test_train import PART, PRETEXT, arrays, assert_identical, metrics
 
 SIGNALS = int(os.environ.get("EXIF_JAX_SIGNALS", "0"))
 STEPS = 12
@@ -53,8 +53,8 @@ def commands(records, simulated, tiny_extractor):
 def starter(nursery, commands):
     """Starts a stage in one or two processes."""
 
-    def start(stage, processes, run):
-        arguments = [*commands[stage][0], f"--workdir={run}"]
+    def start(stage, processes, run, *more):
+        arguments = [*commands[stage][0], f"--workdir={run}", *more]
         output = run.with_name(f"{run.name}.output")
         two = nursery.train_two
         return [nursery.train(arguments, output)] if processes == 1 else two(arguments, output)
@@ -133,7 +133,7 @@ def test_sigterm_loses_no_step(starter, commands, whole, tmp_path):
     (child,) = starter("pretext", 1, run)
     child.wait_until(lambda: (run / "config.json").exists())  # while it starts and compiles
     assert preempt([child], run, "pretext")[1] == 0
-    (child,) = starter("pretext", 1, run)
+    (child,) = starter("pretext", 1, run, "--config.data.workers=1")  # in this part only
     child.wait_until(lambda: 3 in lines_of(run))  # between steps, or in the evaluation of step 6
     _, step = preempt([child], run, "pretext")
     assert 3 <= step < STEPS
@@ -151,6 +151,14 @@ def test_two_processes_agree_on_the_step(starter, commands, whole, tmp_path):
     assert_as_whole(run, whole("pretext", 2)[0], "extractor")
 
 
+def test_all_processes_of_the_one_class_stage_end(starter, tmp_path):
+    """Another number of them goes on: tests/exif_jax/stages/test_all_processes.py."""
+    run = tmp_path / "run"
+    children = starter("one_class", 2, run)
+    children[0].wait_until(lambda: any((run / "features").glob(PART)))
+    assert preempt(children, run, "one_class", victim=1) is not None
+
+
 @pytest.mark.skipif(not SIGNALS, reason="EXIF_JAX_SIGNALS=20 asks for it: it takes minutes")
 @pytest.mark.parametrize(
     ("stage", "processes", "share"),
@@ -160,6 +168,7 @@ def test_two_processes_agree_on_the_step(starter, commands, whole, tmp_path):
         ("binary", 1, 0.2),
         ("binary", 2, 0.1),
         ("one_class", 1, 0.2),
+        ("one_class", 2, 0.1),
     ],
 )
 def test_signals_at_random_moments(stage, processes, share, starter, commands, whole, tmp_path):

@@ -33,6 +33,11 @@ COMMANDS = {
         "one stage of the method: records -> extractor, extractor -> detector",
         "exif-jax train --config=pretext --config.data.photos=records --workdir=runs/pretext",
     ),
+    "runs": (
+        "exif_jax.cli.runs",
+        "a table of runs: state, step, losses, rate and goodput",
+        "exif-jax runs runs",
+    ),
     "eval": (
         "exif_jax.cli.evaluate",
         "detectors on labelled images: tables, scores and plots",

@@ -8,7 +8,8 @@ at any depth) is a test set. Benchmarks that lie otherwise are recognised, and a
 columns path,label does as well: docs/labelled.md. The workdir gets results.json, results.csv,
 scores.csv, skipped.jsonl and plots/. A killed evaluation goes on with the images that are not yet
 scored; a finished one says so. If detectors or images (their names and sizes) have changed since,
-all is done anew.
+all is done anew. On a pod, start the same command in every process with --distributed: each scores
+its share; another number of processes goes on with what is left.
 
 example: exif-jax eval --config=evaluation --config.detectors=runs/one_class,runs/binary \
              --config.data.images=labelled_test --workdir=runs/evaluation
@@ -35,8 +36,6 @@ def evaluate(config: object, workdir: Path) -> None:
         UserError: the configuration, its inputs or the workdir do not fit.
     """
     # Imported here, so that --help and a misspelt flag answer at once.
-    import jax
-
     from data_pipelines.errors import UserError
     from data_pipelines.fingerprints import fingerprint_of_files
     from data_pipelines.labelled import find_test_sets
@@ -50,6 +49,7 @@ def evaluate(config: object, workdir: Path) -> None:
     from exif_jax.evaluation.journal import Journal
     from exif_jax.evaluation.plots import plot_evaluation
     from exif_jax.training.runs import open_run
+    from exif_jax.training.shares import first_alone
 
     if not isinstance(config, EvaluationConfig):
         raise UserError(
@@ -59,8 +59,6 @@ def evaluate(config: object, workdir: Path) -> None:
     check_set("detectors", config.detectors)
     check_set("data.images", config.data.images)
     check_positive(config, "batch_size")
-    if jax.process_count() > 1:
-        raise UserError("an evaluation uses the devices of one process: start only one")
     loaded = [load_detector(path.strip()) for path in config.detectors.split(",")]
     detectors = {detector.name: detector for detector in loaded}
     if len(detectors) < len(loaded):
@@ -90,17 +88,21 @@ def evaluate(config: object, workdir: Path) -> None:
     }
     journal = Journal(workdir / "scored.jsonl", identity)
     if journal.finished and (workdir / "results.json").is_file():
-        say(f"this evaluation is finished: {where}")
+        first_alone(lambda: say(f"this evaluation is finished: {where}"))
         return
     rows, scores = evaluate(
         *(detectors, test_sets, perturbations, workdir),
         batch_size=config.batch_size,
         journal=journal,
     )
-    plot_evaluation(rows, scores, workdir / "plots")
-    journal.finish()
-    print(format_table(rows))
-    say(where)
+
+    def report() -> None:
+        plot_evaluation(rows, scores, workdir / "plots")
+        journal.finish()
+        print(format_table(rows))
+        say(where)
+
+    first_alone(report)
 
 
 def _digest_of_files(directory: Path) -> str:

@@ -3,17 +3,20 @@
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 from data_pipelines.errors import UserError
 from exif_jax.models.storage import Tree
+from exif_jax.training.shares import gather
 
 
 def principal_projection(chunks: Iterable[np.ndarray], dimensions: int) -> Tree:
     """Centring and scaling to unit variance, onto principal components if asked.
 
     Args:
-        chunks: [n, T] each, of the features to learn it from; read twice.
+        chunks: [n, T] each, of the features to learn it from; read twice. Those of this process,
+            which may have none: the projection is that of all.
         dimensions: principal components kept; 0: every coordinate, each scaled on its own.
 
     Returns:
@@ -26,10 +29,13 @@ def principal_projection(chunks: Iterable[np.ndarray], dimensions: int) -> Tree:
     rows, total = 0, np.zeros(())
     for chunk in chunks:
         rows, total = rows + len(chunk), total + np.asarray(chunk, np.float64).sum(axis=0)
-    mean = total / rows
+    sums = [part for part in gather({"rows": rows, "total": total}) if part["rows"]]
+    rows = sum(int(part["rows"]) for part in sums)
+    mean = np.sum([part["total"] for part in sums], axis=0) / rows
     centred = (np.asarray(chunk, np.float64) - mean for chunk in chunks)
     if not dimensions:
-        squares = sum(np.square(part).sum(axis=0) for part in centred)
+        own = sum((np.square(part).sum(axis=0) for part in centred), np.zeros(len(mean)))
+        squares = sum(part["squares"] for part in gather({"squares": own}))
         deviation = np.sqrt(squares / rows)
         return {"mean": mean, "matrix": np.diag(1 / np.where(deviation > 0, deviation, 1))}
     most = min(len(mean), rows - 1)
@@ -39,15 +45,28 @@ def principal_projection(chunks: Iterable[np.ndarray], dimensions: int) -> Tree:
             f"{rows} photos of {len(mean)} numbers allow"
         )
     # A triangular factor has the singular values and directions of the rows that it stands for.
-    factor: Any = next(centred)
+    factor: Any = next(centred, np.zeros((0, len(mean))))
     for part in centred:
         factor = np.linalg.qr(np.concatenate([factor, part]), mode="r")
+    factor = _of_all(factor)
     _, singular, directions = np.linalg.svd(factor, full_matrices=False)
     deviation = singular[:dimensions] / np.sqrt(rows)
-    return {
-        "mean": mean,
-        "matrix": directions[:dimensions].T / np.where(deviation > 0, deviation, 1),
-    }
+    kept = directions[:dimensions]
+    # Either sign would do: that of the number which is farthest from zero is positive.
+    kept *= np.sign(np.take_along_axis(kept, np.abs(kept).argmax(axis=1)[:, None], axis=1))
+    return {"mean": mean, "matrix": kept.T / np.where(deviation > 0, deviation, 1)}
+
+
+def _of_all(rows: np.ndarray) -> Any:
+    """The triangular factor of the rows of all processes; in one process, its rows as they are."""
+    own: Any = rows
+    if jax.process_count() > 1 and len(rows) > rows.shape[1]:
+        own = np.linalg.qr(rows, mode="r")
+    factor: Any
+    factor, *others = (part["factor"] for part in gather({"factor": own}))
+    for part in others:
+        factor = np.linalg.qr(np.concatenate([factor, part]), mode="r")
+    return factor
 
 
 def project(features: np.ndarray, projection: Tree) -> np.ndarray:

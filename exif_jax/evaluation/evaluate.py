@@ -4,13 +4,15 @@ One convention everywhere: generated is the positive class, a higher score is mo
 """
 
 import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -26,6 +28,7 @@ from data_pipelines.terminal import printable
 from exif_jax import metrics
 from exif_jax.detection.detectors import Detector
 from exif_jax.evaluation.journal import Journal, ScoredBatch
+from exif_jax.training.shares import first_alone
 
 _SYNCHRONISED = 30.0  # seconds of scoring that a killed evaluation in object storage may lose
 MEAN = "mean"  # stands for the test set in the rows of means
@@ -118,11 +121,11 @@ def evaluate(
         workdir: made if absent; earlier results in it are replaced.
         batch_size: images decoded and scored together.
         journal: keeps finished batches, which are then not scored again; one for an evaluation
-            with the same arguments.
+            with the same arguments. Several processes divide the batches by it.
 
     Returns:
         Rows detector by detector, perturbation by perturbation, each with its row of means last,
-        and the scores of every image.
+        and the scores of every image; of several processes, only the first has them.
 
     Raises:
         UserError: nothing to evaluate, test sets that cannot be told apart by name, or a test set
@@ -131,38 +134,71 @@ def evaluate(
     """
     _check(detectors, test_sets, perturbations)
     scores: AllScores = {(d, p.name): {} for d in detectors for p in perturbations}
+    rows: list[Row] = []
     skipped: list[SkippedRow] = []
+    # Without a journal the processes know nothing of each other.
+    processes, mine = (jax.process_count(), jax.process_index()) if journal else (1, 0)
+    found: dict[tuple[str, int], ScoredBatch] = {}
+
+    def take(test_set: TestSet) -> None:
+        parts = _parts(test_set, batch_size)
+        batches = [(part, found[test_set.name, start]) for start, part in parts]
+        skipped.extend(row for _, batch in batches for row in batch.skipped)
+        read, joined = _joined(test_set.name, batches)
+        for unit, scored in zip(scores, joined, strict=True):
+            scores[unit][test_set.name] = Scores(*read, scored)
+
+    def tabulate() -> None:
+        if journal and processes > 1:
+            found.update(journal.batches)
+            for test_set in test_sets:
+                take(test_set)
+        rows.extend(_rows(detectors, scores, skipped))
+        _write_results(workdir, rows, scores, skipped)
+
+    turns = itertools.cycle(range(processes))
     total = sum(len(s.real) + len(s.generated) for s in test_sets)
-    with tqdm(total=total, unit="image", desc="evaluate") as progress, ThreadPoolExecutor() as pool:
+    with (
+        tqdm(total=total, unit="image", desc="evaluate", disable=mine > 0) as progress,
+        ThreadPoolExecutor() as pool,
+    ):
         for test_set in test_sets:
             progress.set_postfix_str(printable(test_set.name))
-            files = [(path, 0) for path in test_set.real]
-            files += [(path, 1) for path in test_set.generated]
-            batches = []
-            for start in range(0, len(files), batch_size):
-                part = files[start : start + batch_size]
+            for start, part in _parts(test_set, batch_size):
                 batch = journal.get(test_set.name, start) if journal else None
-                if batch is None:
+                if batch is None and next(turns) == mine:
                     batch = _score_batch(detectors, test_set.name, part, perturbations, pool)
                     if journal:
                         journal.add(test_set.name, start, batch)
                         synchronise(workdir, every=_SYNCHRONISED)
-                batches.append((part, batch))
-                skipped += batch.skipped
+                if batch is not None:
+                    found[test_set.name, start] = batch
                 progress.update(len(part))
-            read, joined = _joined(test_set.name, batches)
-            for unit, scored in zip(scores, joined, strict=True):
-                scores[unit][test_set.name] = Scores(*read, scored)
+            if processes == 1:
+                take(test_set)  # now, as there may be an error to tell
+    if journal:
+        journal.complete()
+    first_alone(tabulate)
+    return rows, scores
+
+
+def _parts(test_set: TestSet, size: int) -> list[tuple[int, list[tuple[Path, int]]]]:
+    """Files of a test set in batches, with their labels; the number of the first in each."""
+    files = [(path, 0) for path in test_set.real]
+    files += [(path, 1) for path in test_set.generated]
+    return [(start, files[start : start + size]) for start in range(0, len(files), size)]
+
+
+def _rows(
+    detectors: Mapping[str, Detector], scores: AllScores, skipped: Sequence[SkippedRow]
+) -> Iterator[Row]:
     n_skipped = Counter(row["test_set"] for row in skipped)
-    rows = []
     for (detector, perturbation), by_set in scores.items():
-        unit_rows = [
+        rows = [
             _row(detector, detectors[detector], perturbation, name, scored, n_skipped[name])
             for name, scored in by_set.items()
         ]
-        rows += [*unit_rows, _mean_row(unit_rows)]
-    _write_results(workdir, rows, scores, skipped)
-    return rows, scores
+        yield from [*rows, _mean_row(rows)]
 
 
 def format_table(rows: Sequence[Row]) -> str:

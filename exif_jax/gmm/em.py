@@ -14,7 +14,7 @@ from exif_jax.gmm.frame import Frame
 from exif_jax.gmm.maximisation import next_state
 from exif_jax.gmm.mixture import GaussianMixture
 from exif_jax.gmm.problem import Fit, Problem
-from exif_jax.gmm.progress import load_state, save_state
+from exif_jax.gmm.progress import load_state, save_state, saved_frame
 from exif_jax.gmm.rows import local_devices
 from exif_jax.gmm.sources import Rows, Stream
 from exif_jax.training.mapping import data_mesh, replicate, to_host
@@ -49,8 +49,9 @@ def fit(
 
     Args:
         key: a JAX key, of the start.
-        x: float [N, D]; the rows of this process, where the mesh has devices of several. float64
-            data are computed in float64 if `jax.enable_x64(True)` is in force, else in float32. A
+        x: float [N, D]; where the mesh has devices of several processes, the rows of this one,
+            maybe none: the fit is that of all rows, one process's after another's. float64 data
+            are computed in float64 if `jax.enable_x64(True)` is in force, else in float32. A
             `Stream` is read once before the first iteration, in each, and at the end.
         num_components: K.
         covariance_type: `full`, `tied`, `diag`, `spherical` or `low_rank`, see `Structure`.
@@ -67,7 +68,8 @@ def fit(
             scikit-learn; None: a millionth of each column's variance.
         mesh: of the devices to use; all by default.
         checkpoint: directory in which the state is saved after every iteration; the same call
-            continues from it. On several processes, a directory that all of them see.
+            continues from it, also on another number of processes and devices. On several
+            processes, a directory that all of them see.
         observe: called after every iteration.
 
     Returns:
@@ -91,6 +93,8 @@ def fit(
     rows = Rows.of(x, structure, mesh)
     moments, sample = rows.survey(key)
     frame = Frame.of(moments, structure, reg_covar)
+    if checkpoint is not None:
+        frame = saved_frame(checkpoint / "start_0.safetensors", frame)
     problem = Problem(structure, num_components, frame, compute_dtype(sample.rows), moments.rows)
     blocks = rows.placed(problem)
     fits = []
@@ -98,7 +102,8 @@ def fit(
         start_key = key if restart == 0 else jax.random.fold_in(key, restart)
         saved = checkpoint / f"start_{restart}.safetensors" if checkpoint else None
         given = responsibilities if responsibilities is not None else means
-        identity = {**problem.identity(start_key, given, mesh), "tol": tol}
+        each = mesh if responsibilities is not None else data_mesh(local_devices(mesh))
+        identity = {**problem.identity(start_key, given, each), "tol": tol}
         history: list[float] = []
         if saved is not None and saved.exists():
             state, history = load_state(saved, identity)
@@ -120,7 +125,7 @@ def fit(
                 mean = history[-1] + problem.frame.log_scale
                 observe(len(history), mean, problem.frame.outward(on_host.gmm))
             if saved is not None and jax.process_index() == 0:
-                save_state(saved, identity, on_host, history)
+                save_state(saved, identity, on_host, history, frame)
         last = to_host(rows.statistics(blocks(), state.gmm))
         fits.append(problem.result(state, history, float(last.mean_log_likelihood)))
     return max(fits, key=lambda result: result.log_likelihood)

@@ -21,6 +21,9 @@ from exif_jax.gmm.rows import gather
 RELATIVE_REGULARISATION = 1e-6
 _MOST_TRIES = 20  # tenfold steps of jitter
 _BLOCK = 8192  # rows copied to float64 at once
+# Of moments, in standard deviations: one row among a billion matters more. What whitens follows
+# from them by an inverse, which makes a thousand times as much of it.
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Moments:
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of the rows of both (Chan, Golub & LeVeque 1983)."""
+        if not self.rows or not other.rows:
+            return self if self.rows else other
         rows = self.rows + other.rows
         difference = other.mean - self.mean
         between = self.rows * other.rows / rows
@@ -56,6 +61,9 @@ class Moments:
 
 def moments_of(x: np.ndarray, matrix: bool, before: Moments | None = None) -> Moments:
     """Moments of rows [N, D] and those before; blocks follow each other as if all were one x."""
+    if before is None and not len(x):
+        zeros = np.zeros(x.shape[1])
+        return Moments(0, zeros, np.diag(zeros) if matrix else zeros)
     for start in range(0, len(x), _BLOCK):
         block = np.asarray(x[start : start + _BLOCK], np.float64)
         mean = np.ones(len(block)) @ block / len(block)
@@ -121,10 +129,33 @@ class Frame:
         return stretch - float(np.log(self.scale).sum())
 
     @property
+    def _moments(self) -> tuple[np.ndarray, ...]:
+        return self.mean, self.scale, self.regulariser
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays by name, for storage."""
+        return {name: a for name, a in vars(self).items() if a is not None}
+
+    @property
     def fingerprint(self) -> str:
         """Changes with the data and the regularisation."""
         parts = [a for a in (self.mean, self.scale, self.upper, self.regulariser) if a is not None]
         return hashlib.sha256(b"".join(a.tobytes() for a in parts)).hexdigest()[:16]
+
+    def is_near(self, other: "Frame") -> bool:
+        """Whether both are of the same data and regularisation, but for rounding.
+
+        Moments are summed in another order by another number of processes.
+        """
+        if any(a.shape != b.shape for a, b in zip(self._moments, other._moments, strict=True)):
+            return False
+        shift = np.abs(self.mean - other.mean) / other.scale
+        stretch = np.abs(self.scale / other.scale - 1)
+        regulariser = np.abs(self.regulariser - other.regulariser).max()
+        return bool(
+            max(shift.max(), stretch.max()) < _ROUNDING
+            and regulariser <= 1e3 * _ROUNDING * np.abs(other.regulariser).max()
+        )
 
     def centred(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """(x - mean) / scale, the difference taken in float64; `upper` is left to the device."""

@@ -141,7 +141,13 @@ class Problem:
         return jnp.asarray((x - self.frame.mean) / spread, jnp.float32)
 
     def identity(self, key: Array, given: np.ndarray | None, mesh: Mesh) -> dict[str, Any]:
-        """What a saved state must agree on to be continued; `given` means or responsibilities."""
+        """What a saved state must agree on to be continued.
+
+        Args:
+            key: of the start.
+            given: means or responsibilities to start from, or None.
+            mesh: over whose processes these are divided.
+        """
         start = "kmeans"
         if given is not None:
             digest = hashlib.sha256(np.asarray(given, np.float64).tobytes()).digest()

@@ -76,6 +76,11 @@ class Program:
         part = partial(of_rows, self.structure, gmm, tile=self.layout.tile)
         return self._scan(part, x, mask).over_devices()
 
+    @_mapped(SHARDED)
+    def total(self, parts: Statistics) -> Statistics:
+        """Sum of [devices] statistics."""
+        return jax.tree.map(lambda a: a[0], parts).over_devices()
+
     def _scan(self, function: Callable[..., Statistics], *rows: Array) -> Statistics:
         """Statistics of all chunks of this device's rows, from those of one."""
         layout = self.layout

@@ -10,18 +10,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from data_pipelines.files import write_bytes
+from exif_jax.gmm.frame import Frame
 from exif_jax.gmm.maximisation import EMState
 from exif_jax.gmm.mixture import GaussianMixture
 from exif_jax.models.storage import flatten, unflatten
 
 
 def save_state(
-    path: Path, identity: Mapping[str, Any], state: EMState, history: Sequence[float]
+    path: Path,
+    identity: Mapping[str, Any],
+    state: EMState,
+    history: Sequence[float],
+    frame: Frame,
 ) -> None:
-    """Writes a state and the log-likelihoods that led to it, atomically."""
+    """Writes a state, the log-likelihoods that led to it and its coordinates, atomically."""
     arrays = {
         "state": {**vars(state), "gmm": state.gmm.to_arrays()},
         "history": np.array(history),
+        "frame": frame.to_arrays(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, save(flatten(arrays), {"identity": json.dumps(identity)}))
@@ -59,6 +65,21 @@ def load_state(path: Path, identity: Mapping[str, Any]) -> tuple[EMState, list[f
             "remove it to start again"
         )
     return loaded, arrays["history"].tolist()
+
+
+def saved_frame(path: Path, frame: Frame) -> Frame:
+    """The working coordinates of a saved state, where they are `frame` but for rounding.
+
+    Else `frame` itself: `load_state` then tells, by its fingerprint, that the data are others.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            names = [name for name in file.keys() if name.startswith("frame/")]  # noqa: SIM118
+            arrays = {name.removeprefix("frame/"): file.get_tensor(name) for name in names}
+        saved = Frame(**{"upper": None, **arrays})
+    except (SafetensorError, OSError, TypeError):
+        return frame
+    return saved if saved.is_near(frame) else frame
 
 
 def saved_iterations(directory: Path) -> int:

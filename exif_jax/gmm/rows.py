@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from safetensors.numpy import load, save
 
+from exif_jax.training import shares
 from exif_jax.training.mapping import shard
 
 _CHUNK = {"cpu": 2048}  # rows whose E- and M-step are done together
@@ -49,22 +48,23 @@ class Layout:
         return self.chunks * self.chunk
 
 
-def checked(x: Any, first: int = 0) -> np.ndarray:
+def checked(x: Any, first: int = 0, empty: bool = False) -> np.ndarray:
     """Rows as given, the `first` of that number in messages.
 
     Raises:
-        ValueError: another shape or type, NaN or infinity (says in which row), no rows.
+        ValueError: another shape or type, NaN or infinity (says in which row), no rows unless there
+            may be none.
     """
     x = x if isinstance(x, np.ndarray) else np.asarray(x)
     if x.ndim != 2:
         raise ValueError(f"the data must be [rows, columns], not {x.shape}")
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(f"the data must be floats, not {x.dtype}")
-    if not len(x) or not x.shape[1]:
+    if not (len(x) or empty) or not x.shape[1]:
         raise ValueError(f"the data must have rows and columns, not {x.shape}")
     bad = [
         start + np.flatnonzero(~np.isfinite(x[start : start + 8192]).all(axis=1))
-        for start in range(0, len(x), 8192)
+        for start in range(0, max(len(x), 1), 8192)
     ]
     rows = np.concatenate(bad)
     if len(rows):
@@ -95,11 +95,6 @@ def gather(arrays: Mapping[str, Any], mesh: Mesh) -> list[dict[str, np.ndarray]]
 
     If it has devices of several processes, each of them holds rows of its own.
     """
-    own = {name: np.asarray(a, order="C") for name, a in arrays.items()}
     if len(local_devices(mesh)) == mesh.size:
-        return [own]
-    # As bytes: JAX would make float32 of float64, and lengths differ.
-    data = np.frombuffer(save(own), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array(len(data)))
-    every = multihost_utils.process_allgather(np.pad(data, (0, sizes.max() - len(data))))
-    return [load(row[:size].tobytes()) for row, size in zip(every, sizes, strict=True)]
+        return [{name: np.asarray(a) for name, a in arrays.items()}]
+    return shares.gather(arrays)

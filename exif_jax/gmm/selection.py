@@ -1,8 +1,9 @@
 """Choice of the number of components and of the covariances."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from exif_jax.gmm.covariances import Structure
 from exif_jax.gmm.em import Fit, fit
 from exif_jax.gmm.mixture import GaussianMixture, information_criterion, log_density
+from exif_jax.gmm.rows import Layout, gather, local_devices, place
 from exif_jax.gmm.sources import Stream
+from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices
 
 CRITERIA = ("heldout", "bic", "aic")
 
@@ -124,16 +128,19 @@ def compare(
         except ValueError as error:
             rows.append(dataclasses.replace(row, error=str(error)))
         else:
-            rows.append(_measured(row, result, heldout))
+            rows.append(_measured(row, result, heldout, options.get("mesh")))
     return tuple(rows)
 
 
-def _measured(row: Candidate, result: Fit, heldout: np.ndarray | Stream | None) -> Candidate:
+def _measured(
+    row: Candidate, result: Fit, heldout: np.ndarray | Stream | None, mesh: Mesh | None
+) -> Candidate:
     total = result.log_likelihood * result.rows
+    held = None if heldout is None else mean_log_density(result.gmm, heldout, mesh)
     return dataclasses.replace(
         row,
         log_likelihood=result.log_likelihood,
-        heldout_log_likelihood=None if heldout is None else mean_log_density(result.gmm, heldout),
+        heldout_log_likelihood=held,
         bic=information_criterion("bic", total, result.gmm, result.rows),
         aic=information_criterion("aic", total, result.gmm, result.rows),
         converged=result.converged,
@@ -163,11 +170,32 @@ def best_of(table: Sequence[Candidate], criterion: str) -> Candidate:
     return best
 
 
-def mean_log_density(gmm: GaussianMixture, x: np.ndarray | Stream) -> float:
-    """Mean log-density of rows."""
-    blocks = x.blocks(x.block_rows) if isinstance(x, Stream) else [x]
-    parts = [np.asarray(log_density(gmm, rows), np.float64) for rows in blocks]
-    return float(np.concatenate(parts).mean())
+def mean_log_density(
+    gmm: GaussianMixture, x: np.ndarray | Stream, mesh: Mesh | None = None
+) -> float:
+    """Mean log-density of rows.
+
+    Args:
+        gmm: the mixture.
+        x: rows; those of this process, where the mesh has devices of several.
+        mesh: of the devices to use; all by default.
+    """
+    mesh = mesh or data_mesh()
+    local = data_mesh(local_devices(mesh))
+    dtype = jax.dtypes.canonicalize_dtype(np.result_type(gmm.means.dtype, np.float32))
+    total, count = 0.0, 0
+    for rows in x.blocks(x.block_rows * local.size) if isinstance(x, Stream) else [x]:
+        layout = Layout.of(max(1, -(-len(rows) // local.size)), local.devices.flat[0].platform)
+        placed, _ = place(np.asarray(rows, dtype), layout, local)
+        densities = np.asarray(_densities(local)(gmm, placed), np.float64)
+        total, count = total + densities[: len(rows)].sum(), count + len(rows)
+    every = gather({"total": total, "count": count}, mesh)
+    return float(sum(part["total"] for part in every) / sum(part["count"] for part in every))
+
+
+@functools.cache
+def _densities(mesh: Mesh) -> Callable[[GaussianMixture, Array], Array]:
+    return over_devices(log_density, mesh, (REPLICATED, SHARDED), SHARDED)
 
 
 def fit_candidate(key: Array, x: np.ndarray | Stream, candidate: Candidate, **options: Any) -> Fit:

@@ -1,7 +1,6 @@
 """Rows to fit: in the devices' memory, or read again in blocks for every iteration."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,7 +17,8 @@ from exif_jax.gmm.program import Program
 from exif_jax.gmm.rows import Layout, checked, gather, local_devices
 from exif_jax.gmm.start import Sample, generator
 from exif_jax.gmm.statistics import Statistics
-from exif_jax.training.mapping import data_mesh, to_host
+from exif_jax.training.mapping import data_mesh, shard, to_host
+from exif_jax.training.shares import meet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,12 @@ class Stream:
             array, a list, a Grain data set. Those of this process, where the mesh has devices of
             several.
         block_rows: rows of one device in memory at once.
+        first: rows that the processes before this one have.
     """
 
     chunks: Iterable[np.ndarray]
     block_rows: int = 32768
+    first: int = 0
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
         """Rows in blocks of exactly `size`, the last one shorter.
@@ -90,12 +92,14 @@ class Rows:
         program: over the devices that take a block at once.
         mesh: of all devices.
         stay: whether the rows stay on the devices between iterations.
+        first: rows that the processes before this one have.
     """
 
     blocks: Callable[[], Iterable[np.ndarray]]
     program: Program
     mesh: Mesh
     stay: bool
+    first: int
 
     @classmethod
     def of(cls, x: Any, structure: Structure, mesh: Mesh) -> "Rows":
@@ -106,11 +110,13 @@ class Rows:
         """
         devices = local_devices(mesh)
         if not isinstance(x, Stream):
-            block = checked(x)
-            share = -(-len(block) // len(devices))
-            most = max(int(part["rows"]) for part in gather({"rows": share}, mesh))
-            layout = Layout.of(most, devices[0].platform)
-            return cls(lambda: [block], Program(mesh, structure, layout), mesh, True)
+            block = checked(x, empty=len(devices) < mesh.size)
+            counts = [int(part["rows"]) for part in gather({"rows": len(block)}, mesh)]
+            if not any(counts):
+                checked(block)
+            layout = Layout.of(-(-max(counts) // len(devices)), devices[0].platform)
+            first = sum(counts[: jax.process_index()]) if len(counts) > 1 else 0
+            return cls(lambda: [block], Program(mesh, structure, layout), mesh, True, first)
         if iter(x.chunks) is x.chunks:
             raise ValueError(
                 "EM reads the chunks once for every iteration, and these can be read only once: "
@@ -119,11 +125,11 @@ class Rows:
         layout = Layout.of(x.block_rows, devices[0].platform)
         size = layout.rows * len(devices)
         program = Program(data_mesh(devices), structure, layout)
-        return cls(lambda: x.blocks(size), program, mesh, False)
+        return cls(lambda: x.blocks(size), program, mesh, False, x.first)
 
     def survey(self, key: Array) -> tuple[Moments, Sample]:
         """Moments and a sample of all processes' rows, in one pass that also checks them."""
-        structure, rng = self.program.structure, generator(key, jax.process_index())
+        structure, rng = self.program.structure, generator(key, self.first)
         moments: Moments | None = None
         sample: Sample | None = None
         for x in self.blocks():
@@ -157,8 +163,19 @@ class Rows:
         assert total is not None
         if self.program.mesh == self.mesh:
             return total
-        every: list[dict[str, Any]] = gather(vars(to_host(total)), self.mesh)
-        return functools.reduce(_merge, [Statistics(**part) for part in every])
+        return self._over_processes(to_host(total))
+
+    def _over_processes(self, own: Statistics) -> Statistics:
+        """Sum of every process's statistics, in host memory."""
+        count = len(local_devices(self.mesh))
+        if count == self.mesh.size:
+            return own
+        # They lie on the first device of each; zeros stand for no rows.
+        parts = jax.tree.map(lambda a: np.stack([a, *[np.zeros_like(a)] * (count - 1)]), own)
+        meet()  # reading may have taken longer than collectives wait
+        whole = dataclasses.replace(self.program, mesh=self.mesh)
+        total: Statistics = to_host(whole.total(shard(parts, self.mesh)))
+        return total
 
 
 _merge = jax.jit(Statistics.merge)

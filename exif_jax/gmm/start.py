@@ -46,13 +46,23 @@ class Sample:
 
     def over_processes(self, mesh: Mesh) -> "Sample":
         """The sample of the rows of all processes of the mesh, the same on each."""
-        every = gather(vars(self), mesh)
-        return functools.reduce(Sample.merge, [Sample(**part) for part in every])
+        # First who stays, so that not every process sends as many rows as stay of all.
+        every = np.concatenate([p["own"] for p in gather({"own": self.priority}, mesh)])
+        stays = np.ones(len(self.rows), bool)
+        if len(every) > SAMPLE:
+            stays = self.priority < np.partition(every, SAMPLE)[SAMPLE]
+        own = {"rows": self.rows[stays], "priority": self.priority[stays]}
+        return functools.reduce(Sample.merge, [Sample(**part) for part in gather(own, mesh)])
 
 
-def generator(key: Array, process: int) -> np.random.Generator:
-    """NumPy's generator for the draws of one process."""
-    return np.random.default_rng([*np.asarray(jax.random.key_data(key)).ravel(), process])
+def generator(key: Array, first: int = 0) -> np.random.Generator:
+    """NumPy's generator for what is drawn for each row, from the `first` on.
+
+    So a row gets the same, whichever process has it.
+    """
+    draws = np.random.PCG64([*np.asarray(jax.random.key_data(key)).ravel(), 0])
+    draws.advance(first)
+    return np.random.Generator(draws)
 
 
 @functools.partial(jax.jit, static_argnames="num_components")

@@ -1,6 +1,5 @@
 """What a training step costs on hardware that is not there: compiled, never run.
 
-chips.py       published figures of chips
 topologies.py  names such as v5e:16x16 -> devices to compile for
 programs.py    the programs of a stage: the same functions that training compiles
 collectives.py what devices exchange, read from compiled text

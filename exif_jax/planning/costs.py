@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from exif_jax.planning.chips import Chip
+from exif_jax.chips import Chip
 from exif_jax.planning.collectives import Collective, collectives
 from exif_jax.planning.programs import Program
 

@@ -157,28 +157,30 @@ def _binary(config: BinaryConfig, topology: Topology, model: EncoderConfig | Non
 def _one_class(config: OneClassConfig, topology: Topology, model: EncoderConfig | None) -> Planned:
     candidates = one_class.check(config)
     extractor, assumptions = _extractor(config.extractor, model)
-    local = one_class.em_devices(topology.host_devices, config.precision)
+    devices = one_class.em_devices(topology.devices, config.precision)
     photos = PUBLISHED_PHOTOS
     if config.data.photos:
         photos = len(open_photos(staged(config.data.photos, config.data.cache)))
     else:
         assumptions += (f"photos: {photos}, as published (no --config.data.photos)",)
-    if topology.hosts > 1:
-        assumptions += ("this stage uses the devices of one process: those of the first host",)
-    if local is not topology.host_devices:
+    hosts = topology.hosts
+    if devices is not topology.devices:
+        # Of one host, which is here; the others do as much.
+        photos, hosts = -(-photos // hosts), 1
         assumptions += (
-            "EM in float64 runs on the host's CPU; --config.precision=float32 is for TPUs",
+            "EM in float64 runs on the hosts' CPUs, shown is one with its share of the photos; "
+            "--config.precision=float32 is for TPUs",
         )
     if candidates > 1:
         assumptions += (f"of {candidates} mixtures to compare: the first kind, most components",)
     columns = config.pca or extractor_shapes(extractor)[1]
-    if _BYTES * photos * columns > config.memory_gib * 2**30:
-        photos = min(photos, len(local) * 32768)
+    if _BYTES * photos * columns > config.memory_gib * 2**30 * hosts:
+        photos = min(photos, len(devices) * 32768)
         assumptions += (f"more than config.memory_gib: one block of {photos} rows",)
     return Planned(
         "one_class",
         (
-            *_em(config, local, photos, columns),
+            *_em(config, devices, hosts, photos, columns),
             *_features(extractor, topology, 16 * config.batch_size),
         ),
         extractor,
@@ -284,7 +286,11 @@ def _features(
 
 
 def _em(
-    config: OneClassConfig, devices: Sequence[jax.Device], photos: int, columns: int
+    config: OneClassConfig,
+    devices: Sequence[jax.Device],
+    hosts: int,
+    photos: int,
+    columns: int,
 ) -> tuple[Program, Program]:
     """An iteration of EM: statistics of all rows on their devices, then the M-step."""
     structure = candidate_structures(config)[0]
@@ -321,8 +327,8 @@ def _em(
 
     what = f"statistics of {photos} rows, an EM iteration's E-step"
     return (
-        Program("e_step", what, mesh.size, 1, photos, e_step, True),
-        Program("m_step", "an EM iteration's M-step", mesh.size, 1, photos, m_step, True),
+        Program("e_step", what, mesh.size, hosts, photos, e_step, True),
+        Program("m_step", "an EM iteration's M-step", mesh.size, hosts, photos, m_step, True),
     )
 
 

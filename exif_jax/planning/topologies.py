@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from data_pipelines.errors import UserError
-from exif_jax.planning.chips import GPUS, TPUS, Chip
+from exif_jax.chips import TPUS, Chip, chip_of
 
 if TYPE_CHECKING:  # this module is read before the environment is set
     import jax
@@ -150,7 +150,7 @@ def open_topology(name: Name) -> Topology:
         )
     devices = devices[:wanted]
     memory = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
-    chip = next((GPUS[key] for key in GPUS if key in devices[0].device_kind), None)
+    chip = chip_of(devices[0].device_kind)
     return Topology(name.text, devices, devices, 1, memory, chip, compiler, True)
 
 

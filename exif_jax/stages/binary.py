@@ -35,14 +35,16 @@ from exif_jax.stages.descriptions import (
     standardised,
     training_describer,
 )
+from exif_jax.training.accumulation import SplitLoss
 from exif_jax.training.loop import Evaluator, Stage, fit
 from exif_jax.training.mapping import check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.preemption import Watch
+from exif_jax.training.profiling import parse_steps
 from exif_jax.training.runs import open_run
+from exif_jax.training.shares import in_order
 from exif_jax.training.step import (
     Batch,
-    LossFn,
     MappedStep,
     Metrics,
     Params,
@@ -51,32 +53,36 @@ from exif_jax.training.step import (
     map_train_step,
     masked_mean_part,
 )
+from exif_jax.training.trackers import check_trackers
 
 _CLASSES = ("photographs", "generated images")
 
 
-def make_loss(extractor: Extractor, alpha: float, patches: int) -> LossFn:
+def make_loss(extractor: Extractor, alpha: float, patches: int) -> SplitLoss:
     """Cross-entropy + alpha * distance to the teacher's features (method section 6).
 
     The frozen parameters are the teacher's extractor. Examples with `valid` 0 do not count.
     """
 
-    def loss_fn(params: Params, frozen: Params, batch: Batch, key: Array) -> tuple[Array, Metrics]:
-        network = network_of(extractor, batch, key, patches)
+    def outputs_of(
+        params: Params, frozen: Params, batch: Batch, keys: Array
+    ) -> tuple[dict[str, Array], Array]:
+        network = network_of(extractor, batch, keys, patches)
         features, intermediates = network(params["extractor"])
         _, teacher = network(frozen)
         logits = apply(BinaryHead(), params["head"], features)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        parts = {
-            "cross_entropy": entropy,
-            "distance": feature_distance(intermediates, teacher),
-            "accuracy": (logits.argmax(axis=-1) == batch["label"]).astype(jnp.float32),
-        }
+        right = (logits.argmax(axis=-1) == batch["label"]).astype(jnp.float32)
+        distance = feature_distance(intermediates, teacher)
+        return {"cross_entropy": entropy, "distance": distance}, right
+
+    def reduce(losses: dict[str, Array], right: Array, batch: Batch) -> tuple[Array, Metrics]:
+        parts = {**losses, "accuracy": right}
         valid = batch["valid"]
         means = {name: masked_mean_part(part * valid, valid)[0] for name, part in parts.items()}
         return means["cross_entropy"] + alpha * means["distance"], means
 
-    return loss_fn
+    return SplitLoss(outputs_of, reduce)
 
 
 def init_params(extractor: Extractor, key: Array) -> Params:
@@ -112,9 +118,9 @@ def _evaluator(validation: LabelledFeatures, threshold: float) -> Evaluator:
     """How well the held out images are told apart."""
 
     def evaluate(params: Params) -> dict[str, float]:
-        features, read = validation(params["extractor"])
-        scores = Binary().score(features, params)
-        truth = np.array([image.label for image in read])
+        features, own = validation(params["extractor"])
+        positions, scores = in_order(own, Binary().score(features, params))
+        truth = np.array([validation.images[i].label for i in positions])
         right = np.clip(np.where(truth == 1, scores, 1 - scores), 1e-12, 1)
         return {
             "loss": float(-np.log(right).mean()),
@@ -144,22 +150,25 @@ def mapped_step(config: BinaryConfig, extractor: Extractor, mesh: Mesh) -> Mappe
     """The training step, mapped over the devices; nothing is compiled before it is called."""
     loss_fn = make_loss(extractor, config.alpha, config.data.patches)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    return map_train_step(loss_fn, optimizer, mesh, config.optimizer.ema)
+    return map_train_step(loss_fn, optimizer, mesh, config.optimizer.ema, config.accumulate)
 
 
 def check(config: BinaryConfig, mesh: Mesh) -> None:
     """Raises a UserError for a field out of range, or a batch that the devices cannot divide."""
-    check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
+    check_positive(config, "batch_size", "accumulate")
+    check_positive(config, "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
-    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
+    check_not_negative(config, "checkpoint_minutes", "hang_minutes", "data.workers")
     check_not_negative(config, "steps", "alpha", "optimizer.clip_norm", "optimizer.warmup_steps")
-    check_divides(config.batch_size, mesh, "config.batch_size")
+    check_divides(config.batch_size, mesh, "config.batch_size", config.accumulate)
+    parse_steps(config.profile_steps)
     make_optimizer(config.optimizer, config.steps)
 
 
 def _check(config: BinaryConfig) -> None:
     check_set("extractor", config.extractor)
     check_set("data.images", config.data.images)
+    check_trackers(config.trackers)
     check(config, data_mesh())
 
 
@@ -249,11 +258,13 @@ def _build(
             jax.process_index(),
             jax.process_count(),
             None if described is None else described.draw,
+            data.workers,
         ),
         evaluators=[_evaluator(held_out, config.threshold)],
         export=export,
         keep_best=True,
         unread=unread,
+        undivided=mapped_step(dataclasses.replace(config, accumulate=1), extractor, mesh),
     )
 
 

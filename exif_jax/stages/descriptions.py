@@ -14,7 +14,6 @@ from exif_jax.config import LabelledConfig, RecordsConfig
 from exif_jax.detection.descriptions import Describer, Descriptions
 from exif_jax.models.extractor import Extractor, FixedExtractor, Intermediates, apply
 from exif_jax.models.patches import normalise, random_patches
-from exif_jax.training.mapping import example_keys
 from exif_jax.training.step import Batch, Params
 
 _FOLDER = "descriptions"
@@ -92,15 +91,15 @@ def standardised(extractor: Extractor, params: Params, described: Descriptions |
 
 
 def network_of(
-    extractor: Extractor, batch: Batch, key: Array, patches: int
+    extractor: Extractor, batch: Batch, keys: Array, patches: int
 ) -> Callable[[Params], tuple[Array, Intermediates]]:
     """Parameters -> features and intermediates of one batch.
 
     Of random patches of its images, or of their descriptions, if the batch has these instead. What
-    is drawn, patches or what dropout leaves out, is the same for all parameters.
+    is drawn, patches or what dropout leaves out, depends on the example's key alone, and is the
+    same for all parameters.
     """
     if "description" in batch:
-        keys = example_keys(key, batch["description"].shape[0])
 
         def learn(params: Params) -> tuple[Array, Intermediates]:
             def of_one(row_S: Array, key: Array) -> tuple[Array, Intermediates]:
@@ -111,6 +110,5 @@ def network_of(
             return jax.vmap(of_one)(batch["description"], keys)
 
         return learn
-    keys = example_keys(key, batch["image"].shape[0])
     x = normalise(random_patches(keys, batch["image"], batch["size"], patches))
     return lambda params: apply(extractor, params, x)

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,26 @@ from exif_jax.models.storage import Tree, flatten
 from exif_jax.models.trained import load_extractor
 from exif_jax.stages.descriptions import preparation
 from exif_jax.stages.mixture_candidates import candidate_numbers, candidate_structures
-from exif_jax.stages.photo_features import Chunks, PhotoFeatures, photo_features
+from exif_jax.stages.photo_features import Chunks, PhotoFeatures, own_rows, photo_features
 from exif_jax.stages.photo_parts import Parts, divide
 from exif_jax.training.curves import training_curves
 from exif_jax.training.mapping import data_mesh
 from exif_jax.training.runs import MetricsLog, open_run
+from exif_jax.training.shares import first_alone, gather, in_order, section
 
 _log = logging.getLogger(__name__)
 _SYNCHRONISED = 60.0  # seconds of EM that a killed run in object storage may lose
 
 
-def em_devices(local: Sequence[jax.Device], precision: str) -> Sequence[jax.Device]:
-    """Devices for EM among those of this process: TPUs have no float64, there the CPU serves."""
-    if precision == "float64" and local[0].platform == "tpu":
-        return jax.local_devices(backend="cpu")
-    return local
+def em_devices(devices: Sequence[jax.Device], precision: str) -> Sequence[jax.Device]:
+    """Devices for EM, in place of those given: TPUs have no float64, there their hosts serve."""
+    if precision == "float64" and devices[0].platform == "tpu":
+        return jax.devices("cpu")
+    return devices
 
 
 class MixtureRows:
-    """Rows of the mixture: features projected, in memory or read and projected again."""
+    """This process's rows of the mixture: features projected, in memory or read again and again."""
 
     def __init__(self, features: PhotoFeatures, projection: Tree, precision: str) -> None:
         """Projects features that are in memory."""
@@ -66,14 +68,17 @@ class MixtureRows:
         self._in_memory = None if whole is None else self._project(whole)
 
     def of(self, *rows: np.ndarray) -> np.ndarray | gmm.Stream:
-        """Those of some photos, one array of them after the other."""
+        """Its section of those of some photos, one array of them after the other."""
+        own, total = own_rows(*rows), sum(map(len, rows))
         if self._in_memory is not None:
-            return self._in_memory[np.concatenate(rows)]
+            return self._in_memory[np.concatenate(own)]
 
         def read() -> Iterator[np.ndarray]:
-            return (self._project(chunk) for chunk in self._features.chunks(*rows))
+            return (self._project(chunk) for chunk in self._features.chunks(*own))
 
-        return gmm.Stream(Chunks(read))
+        if self._features.fits or total < jax.process_count():  # a stream has at least one row
+            return np.concatenate([np.zeros((0, self.columns), self._dtype), *read()])
+        return gmm.Stream(Chunks(read), first=section(total).start)
 
     def _project(self, features: np.ndarray) -> np.ndarray:
         return project(features, self._projection).astype(self._dtype)
@@ -99,7 +104,7 @@ def _fit_mixture(x: MixtureRows, parts: Parts, config: OneClassConfig, workdir: 
 
     Writes the history of the training and held-out rows.
     """
-    devices = em_devices(jax.local_devices(), config.precision)
+    mesh = data_mesh(em_devices(jax.devices(), config.precision))
     key = jax.random.key(config.seed)
     structures = candidate_structures(config)
     counts = candidate_numbers("num_components", config.num_components)
@@ -108,7 +113,7 @@ def _fit_mixture(x: MixtureRows, parts: Parts, config: OneClassConfig, workdir: 
         "max_iters": config.steps,
         "tol": config.tolerance,
         "reg_covar": config.reg_covar,
-        "mesh": data_mesh(devices),
+        "mesh": mesh,
     }
     choice: gmm.Candidate | None = None
     table: tuple[gmm.Candidate, ...] = ()
@@ -126,7 +131,8 @@ def _fit_mixture(x: MixtureRows, parts: Parts, config: OneClassConfig, workdir: 
             _log.info("%s", row.line)
         choice = gmm.best_of(table, config.criterion)
         _log.info("chosen by %s: %s", config.criterion, choice.line)
-        save_figure(selection_curves(table, choice, config.criterion), workdir / "selection.png")
+        curves = partial(selection_curves, table, choice, config.criterion)
+        first_alone(lambda: save_figure(curves(), workdir / "selection.png"))
     candidate = choice or gmm.Candidate.of(structures[0], counts[0], x.columns)
     held = x.of(parts.threshold)
     saved = workdir / "em" / "final"
@@ -134,7 +140,7 @@ def _fit_mixture(x: MixtureRows, parts: Parts, config: OneClassConfig, workdir: 
     with MetricsLog(workdir, done) as log:
 
         def validate(step: int, mixture: gmm.GaussianMixture) -> None:
-            log.write(step, "validation", {"loss": -gmm.mean_log_density(mixture, held)})
+            log.write(step, "validation", {"loss": -gmm.mean_log_density(mixture, held, mesh)})
 
         def observe(_: int, log_likelihood: float, mixture: gmm.GaussianMixture) -> None:
             nonlocal done
@@ -197,14 +203,16 @@ def run(config: OneClassConfig, workdir: Path) -> None:
             mixture = _fit_mixture(rows, parts, config, workdir)
     except ValueError as error:
         raise UserError(f"the mixture cannot be fitted to these photos: {error}") from error
-    training_curves(workdir / "metrics.jsonl", workdir / "curves.png")
+    first_alone(lambda: training_curves(workdir / "metrics.jsonl", workdir / "curves.png"))
     kind = mixture.fit.gmm.structure.covariance_type
     arrays: Tree = {"projection": projection, "gmm": mixture.fit.gmm.to_arrays()}
 
     def log_densities(*rows: np.ndarray) -> np.ndarray:
-        scores = [OneClass(kind).score(chunk, arrays) for chunk in features.chunks(*rows)]
+        own = features.chunks(*own_rows(*rows))
+        scores = [np.zeros(0), *(OneClass(kind).score(chunk, arrays) for chunk in own)]
         # In the precision of scores, in which images are compared with the threshold.
-        return -np.concatenate(scores).astype(np.float32)
+        densities = -np.concatenate(scores).astype(np.float32)
+        return in_order(section(sum(map(len, rows))), densities)[1]
 
     held = log_densities(parts.threshold)
     if config.threshold_rule == "fitting_percentile":
@@ -214,31 +222,28 @@ def run(config: OneClassConfig, workdir: Path) -> None:
         rule = quantile_threshold(held, config.false_positive_rate)
     if rule.warning:
         _log.warning("%s", rule.warning)
-    save_detector(
-        workdir / "detector",
-        "one_class",
-        -rule.threshold,
-        extractor,
-        {**arrays, "calibration": {"log_density": np.sort(held).astype(np.float64)}},
-        {
-            "threshold_rule": rule.summary,
-            "threshold_details": rule.to_json(),
-            "p_values": f"conformal, from calibration/log_density in model.safetensors: {len(held)}"
-            " held-out photos",
-            "patches": config.data.patches,
-            "covariance_type": kind,
-            "num_components": len(mixture.fit.gmm.weights),
-            "mixture": _facts(mixture),
-            "training_data": {
-                "photos": config.data.photos,
-                "fitted": len(parts.fit) + len(parts.choose),
-                "components_chosen_by": len(parts.choose),
-                "threshold_from": len(parts.threshold),
-                "unreadable": len(photos) - len(read),
-            },
+    facts = {
+        "threshold_rule": rule.summary,
+        "threshold_details": rule.to_json(),
+        "p_values": f"conformal, from calibration/log_density in model.safetensors: {len(held)}"
+        " held-out photos",
+        "patches": config.data.patches,
+        "covariance_type": kind,
+        "num_components": len(mixture.fit.gmm.weights),
+        "mixture": _facts(mixture),
+        "training_data": {
+            "photos": config.data.photos,
+            "fitted": len(parts.fit) + len(parts.choose),
+            "components_chosen_by": len(parts.choose),
+            "threshold_from": len(parts.threshold),
+            "unreadable": len(photos) - len(read),
         },
-    )
-    shutil.rmtree(workdir / "em", ignore_errors=True)  # states of EM: the detector has the last
+    }
+    arrays["calibration"] = {"log_density": np.sort(held).astype(np.float64)}
+    detector = partial(save_detector, workdir / "detector", "one_class", -rule.threshold)
+    first_alone(lambda: detector(extractor, arrays, facts))
+    if jax.process_index() == 0:
+        shutil.rmtree(workdir / "em", ignore_errors=True)  # states of EM: the detector has the last
     _log.info("threshold %.4f, %s", -rule.threshold, rule.summary)
 
 
@@ -249,9 +254,10 @@ def _projection(features: PhotoFeatures, rows: np.ndarray, pca: int, folder: Pat
     """
     learnt_from = "".join(part.name for part in features.parts).encode() + rows.tobytes()
     path = folder / f"projection-{hashlib.sha256(learnt_from).hexdigest()[:16]}.safetensors"
-    if not path.exists():
+    if not gather({"there": path.exists()})[0]["there"]:
+        learnt = principal_projection(features.chunks(*own_rows(rows)), pca)
         folder.mkdir(exist_ok=True)
-        write_bytes(path, save(flatten(principal_projection(features.chunks(rows), pca))))
+        first_alone(lambda: write_bytes(path, save(flatten(learnt))))
     return load(path.read_bytes())
 
 
@@ -275,8 +281,6 @@ def _check(config: OneClassConfig) -> int:
     """Raises a UserError unless the stage can start; returns the number of candidates."""
     check_set("extractor", config.extractor)
     check_set("data.photos", config.data.photos)
-    if jax.process_count() > 1:
-        raise UserError("the one-class stage uses the devices of one process: start only one")
     return check(config)
 
 

@@ -5,8 +5,10 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -23,6 +25,7 @@ from exif_jax.detection.features import extract_features, features_of, readable
 from exif_jax.models.extractor import FixedExtractor
 from exif_jax.models.trained import LoadedExtractor
 from exif_jax.stages.descriptions import descriptions_folder
+from exif_jax.training.shares import first_alone, gather, meet, section
 
 _log = logging.getLogger(__name__)
 # Estimated bytes of memory for each number of the features, with the copies in float64 of a fit.
@@ -47,13 +50,15 @@ class PhotoFeatures:
         positions: of the readable photos among all.
         parts: files with the features of some of them, in order.
         starts: first row of each part, then n.
-        in_memory: float32 [n, T], if they fit into memory.
+        in_memory: float32 [n, T], if they fit into the memory of the only process.
+        fits: whether the rows of each process fit into its memory.
     """
 
     positions: np.ndarray
     parts: tuple[Path, ...]
     starts: np.ndarray
     in_memory: np.ndarray | None
+    fits: bool
 
     def chunks(self, *rows: np.ndarray) -> Chunks:
         """Features of rows, each of the arrays ascending: all in one chunk, or in parts."""
@@ -67,9 +72,19 @@ class PhotoFeatures:
                 for i, path in enumerate(self.parts):
                     wanted = some[borders[i] : borders[i + 1]] - self.starts[i]
                     if len(wanted):
-                        yield _load(path)[0][wanted]
+                        yield _load(path)[wanted]
 
         return Chunks(read)
+
+
+def own_rows(*rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """This process's section of arrays that follow each other: a part of each, maybe empty."""
+    own = section(sum(map(len, rows)))
+    starts = np.cumsum([0, *map(len, rows)])
+    return tuple(
+        part[max(own.start - start, 0) : max(own.stop - start, 0)]
+        for part, start in zip(rows, starts, strict=False)
+    )
 
 
 def photo_features(
@@ -81,7 +96,8 @@ def photo_features(
 ) -> PhotoFeatures:
     """Features of the photos of a source; finished parts are kept in workdir/features.
 
-    Unreadable photos are listed in skipped.jsonl.
+    The parts are the same for any number of processes, which divide those that are missing and all
+    see the folder. Unreadable photos are listed in skipped.jsonl.
 
     Raises:
         UserError: no photo can be read.
@@ -93,33 +109,30 @@ def photo_features(
     parts: list[Path] = []
     positions: list[int] = []
     skipped: list[SkippedRow] = []
-    starts, columns = [0], 0
+    starts = [0]
+    ranges = [range(len(photos))[start : start + size] for start in range(0, len(photos), size)]
+    paths = []
+    for of_part in ranges:
+        # Named after what it holds: other photos or another network by now mean another file.
+        # The previous release named them by whole paths.
+        part = photos[of_part.start : of_part.stop]
+        names = [_part_name(network, part, *of) for of in ([root], [])]
+        path, before = (folder / f"{of_part.start:09d}-{name}.npz" for name in names)
+        paths.append(before if before.exists() else path)
     compute = _computing(config, extractor, source, photos, workdir)
-    with tqdm(total=len(photos), unit="photo", desc="features", disable=None) as progress:
-        for start in range(0, len(photos), size):
-            part = photos[start : start + size]
-            # Named after what it holds: other photos or another network by now mean another file.
-            # The previous release named them by whole paths.
-            names = [_part_name(network, part, *of) for of in ([root], [])]
-            path, before = (folder / f"{start:09d}-{name}.npz" for name in names)
-            if before.exists():
-                path = before
-            if path.exists():
-                progress.update(len(part))
-            else:
-                _save(path, *compute(start, start + len(part), progress))
-                synchronise(workdir)
-            features, unread = _load(path)
-            positions += [start + i for i in range(len(part)) if i not in unread]
-            skipped += [skipped_row(part[i].path, *why) for i, why in unread.items()]
-            if len(features):
-                parts.append(path)
-                starts.append(len(positions))
-                columns = features.shape[1]
-    write_skipped(workdir / SKIPPED_FILE, skipped)
+    _complete(dict(zip(paths, ranges, strict=True)), compute)
+    for of_part, path in zip(ranges, paths, strict=True):
+        unread = {of_part[i]: why for i, why in _errors(path).items()}
+        skipped += [skipped_row(photos[i].path, *why) for i, why in unread.items()]
+        positions += [i for i in of_part if i not in unread]
+        if len(unread) < len(of_part):
+            parts.append(path)
+            starts.append(len(positions))
+    first_alone(lambda: write_skipped(workdir / SKIPPED_FILE, skipped))
     if not parts:
         raise UserError(f"{config.data.photos}: none of {len(photos)} photos could be read")
-    need = _BYTES * len(positions) * columns / 2**30
+    columns = _load(parts[0]).shape[1]
+    need = _BYTES * len(positions) * columns / 2**30 / jax.process_count()
     fits = need <= config.memory_gib
     if not fits:
         _log.info(
@@ -129,12 +142,51 @@ def photo_features(
             need,
             config.memory_gib,
         )
-    everything = np.concatenate([_load(path)[0] for path in parts]) if fits else None
-    return PhotoFeatures(np.array(positions), tuple(parts), np.array(starts), everything)
+    everything = None
+    if fits and jax.process_count() == 1:
+        everything = np.concatenate([_load(path) for path in parts])
+    return PhotoFeatures(np.array(positions), tuple(parts), np.array(starts), everything, fits)
 
 
-_Compute = Callable[[int, int, tqdm], tuple[np.ndarray, dict[int, ImageError]]]
-"""First photo, last photo + 1, progress -> features of the readable ones, errors by position."""
+def _complete(parts: dict[Path, range], compute: "_Compute") -> None:
+    """Writes the parts, given by their files, that are not there yet."""
+    # As the first process sees it: others may already be writing.
+    there = gather({"there": [path.exists() for path in parts]})[0]["there"]
+    missing = [path for path, done in zip(parts, there, strict=True) if not done]
+    processes = jax.process_count()
+    whole = len(missing) - len(missing) % processes
+    hidden = True if jax.process_index() else None
+    total = sum(map(len, parts.values()))
+    with tqdm(total=total, unit="photo", desc="features", disable=hidden) as progress:
+        progress.update(total - sum(len(parts[path]) for path in missing))
+        for path in missing[:whole][jax.process_index() :: processes]:
+            _save(path, *compute(parts[path], progress))
+            synchronise(path.parent.parent)
+        for path in missing[whole:]:  # fewer than there are processes
+            found = _together(compute, parts[path], progress)
+            first_alone(partial(_save, path, *found))
+    meet()
+
+
+_Found = tuple[np.ndarray, dict[int, ImageError]]
+"""Features of the readable photos of a range, errors of the others by position in it."""
+_Compute = Callable[[range, tqdm], _Found]
+
+
+def _together(compute: _Compute, photos: range, progress: tqdm) -> _Found:
+    """What all processes find, each in its section; on each of them."""
+    own = photos[(mine := section(len(photos))).start : mine.stop]
+    features, errors = compute(own, progress)
+    told = [(own.start - photos.start + i, x.reason, str(x)) for i, x in errors.items()]
+    every = gather(
+        {"features": features, "errors": np.frombuffer(json.dumps(told).encode(), np.uint8)}
+    )
+    parts = [part["features"] for part in every]
+    rows = [row for part in every for row in json.loads(part["errors"].tobytes())]
+    return (
+        np.concatenate([part for part in parts if len(part)] or parts[:1]),
+        {i: ImageError(reason, message) for i, reason, message in rows},
+    )
 
 
 def _computing(
@@ -146,11 +198,10 @@ def _computing(
 ) -> _Compute:
     module, params, patches = extractor.module, extractor.params, config.data.patches
 
-    def from_images(
-        start: int, stop: int, progress: tqdm
-    ) -> tuple[np.ndarray, dict[int, ImageError]]:
+    def from_images(which: range, progress: tqdm) -> _Found:
         errors: dict[int, ImageError] = {}
-        images = map(prepare.apply, readable(_decoders(photos[start:stop], progress), errors))
+        chosen = photos[which.start : which.stop]
+        images = map(prepare.apply, readable(_decoders(chosen, progress), errors))
         return extract_features(module, params, images, 16 * config.batch_size, patches), errors
 
     prepare = parse_perturbation(extractor.prepare)
@@ -159,14 +210,10 @@ def _computing(
     place = descriptions_folder(config.data.descriptions, source, workdir)
     described = Describer(module, place, prepare.name).whole(photos, patches)
 
-    def from_descriptions(
-        start: int, stop: int, progress: tqdm
-    ) -> tuple[np.ndarray, dict[int, ImageError]]:
-        errors = {
-            i - start: described.errors[i] for i in range(start, stop) if i in described.errors
-        }
-        rows = described.rows(i for i in range(start, stop) if i not in described.errors)
-        progress.update(stop - start)
+    def from_descriptions(which: range, progress: tqdm) -> _Found:
+        errors = {i - which.start: described.errors[i] for i in which if i in described.errors}
+        rows = described.rows(i for i in which if i not in described.errors)
+        progress.update(len(which))
         return features_of(module, params, rows), errors
 
     return from_descriptions
@@ -191,11 +238,18 @@ def _save(path: Path, features: np.ndarray, errors: dict[int, ImageError]) -> No
         np.savez(file, features=features, errors=json.dumps(rows))
 
 
-def _load(path: Path) -> tuple[np.ndarray, dict[int, list[str]]]:
-    """Features of the readable photos of a part; by position, reason and message of the others.
+def _load(path: Path) -> np.ndarray:
+    """Features of the readable photos of a part."""
+    with np.load(path, allow_pickle=False) as saved:
+        features: np.ndarray = saved["features"]
+        return features
+
+
+def _errors(path: Path) -> dict[int, list[str]]:
+    """By position, reason and message of the other photos of a part.
 
     Parts of the previous release have the message alone.
     """
     with np.load(path, allow_pickle=False) as saved:
         rows = json.loads(str(saved["errors"]))
-        return saved["features"], {position: ["unreadable", *why][-2:] for position, *why in rows}
+    return {position: ["unreadable", *why][-2:] for position, *why in rows}

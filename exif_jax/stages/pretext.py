@@ -38,14 +38,15 @@ from exif_jax.stages.descriptions import (
     standardised,
     training_describer,
 )
+from exif_jax.training.accumulation import SplitLoss
 from exif_jax.training.loop import Stage, fit
 from exif_jax.training.mapping import AXIS, check_divides, data_mesh
 from exif_jax.training.optimizers import make_optimizer
 from exif_jax.training.preemption import Watch
+from exif_jax.training.profiling import parse_steps
 from exif_jax.training.runs import open_run
 from exif_jax.training.step import (
     Batch,
-    LossFn,
     MappedStep,
     Metrics,
     Params,
@@ -54,6 +55,9 @@ from exif_jax.training.step import (
     map_train_step,
     masked_mean_part,
 )
+from exif_jax.training.trackers import check_trackers
+
+_HALF = 2**16  # so that both halves of a 32-bit integer are exact in float32
 
 
 def objective_losses(
@@ -75,27 +79,57 @@ def objective_losses(
         or pairs, 0 where there is none.
     """
     first = lax.axis_index(AXIS) * groups_B.shape[0]
-    whole_groups = lax.all_gather(groups_B, AXIS, tiled=True)
 
-    def mean_part(objective: Objective, scores: Array, values: Array) -> Array:
-        # What an objective does not read of the whole batch is never gathered: XLA drops it.
-        whole_scores, whole_values = (lax.all_gather(x, AXIS, tiled=True) for x in (scores, values))
-        rows = Rows(scores, values, groups_B)
-        batch = Rows(whole_scores, whole_values, whole_groups)
+    def mean_part(objective: Objective, rows: Rows, batch: Rows) -> Array:
         part, _ = masked_mean_part(*objective.loss(rows, batch, first))
         return part
 
+    by_tag: Any = (0, 0, None)  # all but the groups
     parts: Metrics = {}
     for alike in _alike(objectives):
         names = [objectives[i].name for i in alike]
-        scores, values = [outputs[name] for name in names], [labels[i] for i in alike]
+        scores = jnp.stack([outputs[name] for name in names])
+        values = jnp.stack([labels[i] for i in alike])
+        # If an objective reads nothing of the whole batch, XLA drops this.
+        rows, batch = Rows(scores, values, groups_B), Rows(*whole_batch(scores, values, groups_B))
         of_one = partial(mean_part, objectives[alike[0]])
         if len(alike) == 1:
-            parts[names[0]] = of_one(scores[0], values[0])
+            of_first = [x._replace(scores=x.scores[0], values=x.values[0]) for x in (rows, batch)]
+            parts[names[0]] = of_one(*of_first)
         else:
-            means = jax.vmap(of_one)(jnp.stack(scores), jnp.stack(values))
+            means = jax.vmap(of_one, in_axes=(Rows(*by_tag), Rows(*by_tag)))(rows, batch)
             parts |= dict(zip(names, means, strict=True))
     return parts
+
+
+@jax.custom_vjp
+def whole_batch(scores_TBS: Array, values_TB: Array, groups_B: Array) -> tuple[Array, ...]:
+    """The arguments for the rows of all devices, by one collective; only scores have gradients."""
+    # In three, each would wait for the network anew. Integers are halved: floats hold 24 bits.
+    high, low = jnp.divmod(groups_B, _HALF)
+    dtype = jnp.result_type(scores_TBS, values_TB)
+    columns = [*jnp.moveaxis(scores_TBS, 1, 2).reshape(-1, len(groups_B)), *values_TB, high, low]
+    packed = jnp.stack([column.astype(dtype) for column in columns], axis=-1)
+    whole = jnp.moveaxis(lax.all_gather(packed, AXIS, tiled=True), -1, 0)
+    tags, _, size = scores_TBS.shape
+    scores = jnp.moveaxis(whole[: tags * size].reshape(tags, size, -1), 1, 2)
+    halves = whole[-2:].astype(groups_B.dtype)
+    return (
+        scores.astype(scores_TBS.dtype),
+        whole[tags * size : -2].astype(values_TB.dtype),
+        halves[0] * _HALF + halves[1],
+    )
+
+
+def _forward(*rows: Array) -> tuple[tuple[Array, ...], None]:
+    return whole_batch(*rows), None
+
+
+def _backward(_: None, cotangents: tuple[Array, ...]) -> tuple[Array, None, None]:
+    return lax.psum_scatter(cotangents[0], AXIS, scatter_dimension=1, tiled=True), None, None
+
+
+whole_batch.defvjp(_forward, _backward)
 
 
 def _alike(objectives: Sequence[Objective]) -> list[list[int]]:
@@ -110,7 +144,7 @@ def _alike(objectives: Sequence[Objective]) -> list[list[int]]:
     return list(alike.values())
 
 
-def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: int) -> LossFn:
+def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: int) -> SplitLoss:
     """Loss of the stage: the weighted sum over all objectives.
 
     Args:
@@ -120,14 +154,20 @@ def make_loss(extractor: Extractor, objectives: Sequence[Objective], patches: in
     """
     heads = PretextHeads(head_sizes(objectives))
 
-    def loss_fn(params: Params, frozen: Params, batch: Batch, key: Array) -> tuple[Array, Metrics]:
-        features, _ = network_of(extractor, batch, key, patches)(params["extractor"])
-        outputs = apply(heads, params["heads"], features)
-        parts = objective_losses(outputs, labels_of(objectives, batch), batch["group"], objectives)
+    def outputs_of(
+        params: Params, frozen: Params, batch: Batch, keys: Array
+    ) -> tuple[dict[str, Array], list[Array]]:
+        features, _ = network_of(extractor, batch, keys, patches)(params["extractor"])
+        return apply(heads, params["heads"], features), labels_of(objectives, batch)
+
+    def reduce(
+        outputs: dict[str, Array], labels: list[Array], batch: Batch
+    ) -> tuple[Array, Metrics]:
+        parts = objective_losses(outputs, labels, batch["group"], objectives)
         total = sum((o.weight * parts[o.name] for o in objectives), start=jnp.zeros(()))
         return total, {f"loss/{name}": part for name, part in parts.items()}
 
-    return loss_fn
+    return SplitLoss(outputs_of, reduce)
 
 
 def init_params(extractor: Extractor, objectives: Sequence[Objective], key: Array) -> Params:
@@ -142,11 +182,13 @@ def init_params(extractor: Extractor, objectives: Sequence[Objective], key: Arra
 
 def check(config: PretextConfig, mesh: Mesh) -> None:
     """Raises a UserError for a field out of range, or a batch that the devices cannot divide."""
-    check_positive(config, "batch_size", "checkpoint_every", "eval_every", "log_every")
+    check_positive(config, "batch_size", "accumulate")
+    check_positive(config, "checkpoint_every", "eval_every", "log_every")
     check_positive(config, "data.patches", "data.threads")
-    check_not_negative(config, "checkpoint_minutes", "hang_minutes")
+    check_not_negative(config, "checkpoint_minutes", "hang_minutes", "data.workers")
     check_not_negative(config, "steps", "optimizer.clip_norm", "optimizer.warmup_steps")
-    check_divides(config.batch_size, mesh, "config.batch_size")
+    check_divides(config.batch_size, mesh, "config.batch_size", config.accumulate)
+    parse_steps(config.profile_steps)
 
 
 def first_state(
@@ -168,7 +210,7 @@ def mapped_step(
     """The training step, mapped over the devices; nothing is compiled before it is called."""
     loss_fn = make_loss(extractor, objectives, config.data.patches)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    return map_train_step(loss_fn, optimizer, mesh, config.optimizer.ema)
+    return map_train_step(loss_fn, optimizer, mesh, config.optimizer.ema, config.accumulate)
 
 
 def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
@@ -178,6 +220,7 @@ def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
         UserError: a field, the records or the objectives do not fit.
     """
     check_set("data.photos", config.data.photos)
+    check_trackers(config.trackers)
     check(config, data_mesh())
     records = open_records(staged(config.data.photos, config.data.cache))
     return records, build_objectives(records.targets, config)
@@ -257,11 +300,15 @@ def _build(
                 "train", {o.name: o.encode for o in objectives if isinstance(o, TagObjective)}
             ),
             describe=None if described is None else described.draw,
+            workers=data.workers,
         ),
         evaluators=build_evaluators(config.evaluators, context),
         export=export,
         keep_best=False,
         unread=context.unread,
+        undivided=mapped_step(
+            dataclasses.replace(config, accumulate=1), extractor, objectives, mesh
+        ),
     )
 
 

@@ -76,12 +76,21 @@ def _compiler_options(platform: str) -> dict[str, str] | None:
     return options
 
 
-def check_divides(count: int, mesh: Mesh, field: str) -> None:
-    """Raises a UserError if a global batch does not divide over the devices of the mesh."""
-    if count < 1 or count % mesh.size:
+def check_divides(count: int, mesh: Mesh, field: str, parts: int = 1) -> None:
+    """Raises a UserError if a global batch does not divide over the devices of the mesh.
+
+    Args:
+        count: of the batch.
+        mesh: of the devices.
+        field: of the configuration that gives the count.
+        parts: config.accumulate, in which every device takes its rows.
+    """
+    divisor = mesh.size * parts
+    if count < 1 or count % divisor:
+        accumulated = f" in config.accumulate = {parts} parts each" if parts > 1 else ""
         raise UserError(
-            f"{field} = {count} does not divide over {mesh.size} devices: "
-            f"choose a positive multiple of {mesh.size}"
+            f"{field} = {count} does not divide over {mesh.size} devices{accumulated}: "
+            f"choose a positive multiple of {divisor}"
         )
 
 

@@ -96,6 +96,11 @@ class Watch:
 
     # What the loop calls, in the main thread.
 
+    def ending(self, before_end: Callable[[], None]) -> None:
+        """What is to be done before the process ends, until `begin` says something else."""
+        with self._condition:
+            self._before_end = before_end
+
     def begin(
         self,
         step: int,

@@ -20,9 +20,9 @@ import jax
 from jax.experimental import multihost_utils
 
 from data_pipelines.command_line import Exit, expected
+from data_pipelines.early_signals import RESTART
 from data_pipelines.errors import UserError
 
-RESTART: Final = 75  # EX_TEMPFAIL of sysexits.h: start again
 HEARTBEAT_SECONDS: Final = 20  # a process that is not heard of for so long has died
 _LEAVING_SECONDS: Final = 15  # that process 0, by whom the others hear of each other, waits
 _MEETING_SECONDS: Final = 60

@@ -27,18 +27,21 @@ from data_pipelines.files import (
 from data_pipelines.fingerprints import Fingerprint, differences
 from data_pipelines.mirrors import mirrored, place_of, renew, shown, synchronise
 from data_pipelines.skipped import SkippedFiles, gather_skipped
-from data_pipelines.storage import check_path
+from data_pipelines.storage import check_path, is_uri
 from data_pipelines.terminal import LogFormatter
 from exif_jax.config import flat, to_json
 from exif_jax.training.events import Events
+from exif_jax.training.timeline import record_start
 
 _log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
-_FREE = {"steps", "data.threads", "data.descriptions", "data.cache", "memory_gib"}
-_FREE |= {"checkpoint_minutes", "hang_minutes"}
+_FREE = {"steps", "data.threads", "data.workers", "data.descriptions"}
+_FREE |= {"data.cache", "memory_gib"}
+_FREE |= {"accumulate", "checkpoint_minutes", "hang_minutes", "profile_steps", "trackers"}
 _SHOWN = 8  # differing fields in a message
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
 CHECKPOINTS = "checkpoints"
+_IN_OBJECT_STORAGE = ("pretext", "binary")  # whose processes may be several there
 
 
 def run_folder(place: str) -> contextlib.AbstractContextManager[Path]:
@@ -74,12 +77,7 @@ def open_run(
         UserError: the workdir holds another run, or files that are no run; on every process.
     """
     message, notes = "", list[str]()
-    if jax.process_count() > 1 and place_of(workdir).startswith("s3://"):
-        raise UserError(
-            f"{place_of(workdir)}: Orbax writes checkpoints of several processes to gs:// and to "
-            "folders, not to s3://; give a folder that all processes share, such as one mounted by "
-            "Mountpoint for Amazon S3 or FSx, or start one process"
-        )
+    _check_processes(place_of(workdir), kind)
     if jax.process_index() == 0:
         try:
             wanted, default = {"stage": kind, **to_json(config)}, to_json(type(config)())
@@ -99,9 +97,24 @@ def open_run(
     if message:
         raise UserError(message)
     if jax.process_index() == 0:
+        record_start(workdir)
         _log_to_file(workdir / "log.txt")
         for note in notes:
             _log.info("%s", note)
+
+
+def _check_processes(place: str, kind: str) -> None:
+    """Refuses runs of several processes in object storage for which they need a common folder."""
+    if jax.process_count() == 1 or not is_uri(place):
+        return
+    remedy = "give a folder that all processes share, such as one of NFS, or start one process"
+    if place.startswith("s3://"):
+        raise UserError(
+            f"{place}: Orbax writes checkpoints of several processes to gs:// and to folders, not "
+            f"to s3://; {remedy}"
+        )
+    if kind not in _IN_OBJECT_STORAGE:
+        raise UserError(f"{place}: processes of {kind} read each other's files; {remedy}")
 
 
 def _open_run(
@@ -247,22 +260,26 @@ class MetricsLog:
     """metrics.jsonl and TensorBoard events of a run; only the first process writes.
 
     A line is {"step", "split", name: number, ...}. Opening it at a step drops the lines after that
-    step, which a continued run is about to write again.
+    step, which a continued run is about to write again. Lines are not kept in memory.
     """
 
     def __init__(self, workdir: Path, step: int) -> None:
         """Opens the log of a run that continues after `step`."""
         self._path = workdir / "metrics.jsonl"
-        self._rows = [row for row in read_metrics(self._path) if row["step"] <= step]
+        rows = [row for row in read_metrics(self._path) if row["step"] <= step]
+        self._last: dict[str, dict[str, Any]] = {}  # line of each split
+        self._lowest: dict[tuple[str, str], float] = {}  # value of each split's names
+        for row in rows:
+            self._remember(row)
         self._writes = jax.process_index() == 0
         if self._writes:
-            write_json_lines(self._path, self._rows)
+            write_json_lines(self._path, rows)
             self._events = Events(workdir / "tensorboard", step + 1)
 
     def write(self, step: int, split: str, numbers: dict[str, float]) -> None:
         """Adds one line, and the same numbers to TensorBoard."""
         row = {"step": step, "split": split, **numbers}
-        self._rows.append(row)
+        self._remember(row)
         if self._writes:
             append_text(self._path, json.dumps(row) + "\n")
             for name, value in numbers.items():
@@ -270,17 +287,23 @@ class MetricsLog:
 
     def lowest(self, split: str, name: str) -> float | None:
         """Smallest value so far, or None."""
-        values = [row[name] for row in self._rows if row["split"] == split and name in row]
-        return min(values, default=None)
+        return self._lowest.get((split, name))
 
     def last(self, split: str) -> dict[str, float]:
         """The numbers of the last line so far; empty if there is none."""
-        rows = [row for row in self._rows if row["split"] == split]
-        return {k: v for k, v in rows[-1].items() if k not in ("step", "split")} if rows else {}
+        row = self._last.get(split, {})
+        return {k: v for k, v in row.items() if k not in ("step", "split")}
 
     def last_step(self, split: str) -> int:
         """Of the lines so far; 0 if there are none."""
-        return max((row["step"] for row in self._rows if row["split"] == split), default=0)
+        return int(self._last.get(split, {}).get("step", 0))
+
+    def _remember(self, row: dict[str, Any]) -> None:
+        split = row["split"]
+        self._last[split] = row
+        for name in row.keys() - {"split"}:
+            # As `min` does, so that a NaN stays only where it came first.
+            self._lowest[split, name] = min(self._lowest.get((split, name), row[name]), row[name])
 
     def flush(self) -> None:
         """Brings everything written so far to the disk, and to the storage that this stands for."""

@@ -1,7 +1,6 @@
 """The training step of the gradient stages: pure, for one device's shard, mapped elsewhere."""
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
@@ -10,11 +9,9 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
+from exif_jax.training.accumulation import Batch, Metrics, Params, SplitLoss, accumulated
 from exif_jax.training.mapping import AXIS, REPLICATED, SHARDED, over_devices
 
-Params = dict[str, Any]
-Batch = dict[str, Array]
-Metrics = dict[str, Array]
 # (params, frozen params, this device's part of the batch, key of the step) -> this device's part of
 # the loss and of every metric; the parts of all devices add up to the value.
 LossFn = Callable[[Params, Params, Batch, Array], tuple[Array, Metrics]]
@@ -56,7 +53,11 @@ def initial_state(
 
 
 def make_train_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, ema: float = 0.0
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    ema: float = 0.0,
+    accumulate: int = 1,
+    unroll: bool = True,
 ) -> StepFn:
     """One step of gradient descent on one device's shard.
 
@@ -64,20 +65,27 @@ def make_train_step(
         loss_fn: contributions of one device to the global loss and metrics.
         optimizer: applied to the summed gradient, equally on every device.
         ema: decay of the state's average of the parameters, if it has one.
+        accumulate: parts that this device's rows go through the network in, which changes memory
+            and time and no numbers but by rounding; above 1 the loss is a `SplitLoss`.
+        unroll: see `accumulated`.
 
     Returns:
         step(state, frozen, batch, key) -> (state, metrics): to be mapped over the axis `data`.
         The key is the run's; the step's own key is derived from it and the state's step number.
         Metrics are global values, `loss` and `gradient_norm` among them.
     """
+    if accumulate == 1:
+        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    elif isinstance(loss_fn, SplitLoss):
+        value_and_grad = accumulated(loss_fn, accumulate, unroll)
+    else:
+        raise TypeError("only a SplitLoss can be taken of a batch in parts")
 
     def step(
         state: TrainState, frozen: Params, batch: Batch, key: Array
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(key, state.step)
-        (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, frozen, batch, key
-        )
+        (loss, metrics), gradient = value_and_grad(state.params, frozen, batch, key)
         loss, metrics, gradient = lax.psum((loss, metrics, gradient), AXIS)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -91,11 +99,16 @@ def make_train_step(
 
 
 def map_train_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    ema: float = 0.0,
+    accumulate: int = 1,
 ) -> MappedStep:
     """`make_train_step`, mapped over the mesh and compiled; the state's buffers are reused."""
+    unroll = mesh.devices.flat[0].platform == "cpu"
     return over_devices(
-        make_train_step(loss_fn, optimizer, ema),
+        make_train_step(loss_fn, optimizer, ema, accumulate, unroll),
         mesh,
         (REPLICATED, REPLICATED, SHARDED, REPLICATED),
         REPLICATED,

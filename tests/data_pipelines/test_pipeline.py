@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.examples import load_labelled, padded
 from data_pipelines.images import random_window
 from data_pipelines.labelled import LabelledImage
 from data_pipelines.perturbations import Augmentation
-from data_pipelines.pipeline import (
-    labelled_batches,
-    load_labelled,
-    padded,
-    record_batches,
-)
+from data_pipelines.pipeline import labelled_batches, record_batches
 from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import open_records
 from data_pipelines.simulated import make_dataset

@@ -16,6 +16,7 @@ from exif_jax.models.extractor import apply
 from exif_jax.models.heads import PretextHeads
 from exif_jax.objectives import ImageObjective, Objective, TagObjective, head_sizes
 from exif_jax.training.loop import Evaluator
+from exif_jax.training.shares import in_order, share
 from exif_jax.training.step import Params
 
 # The validation loss compares this many photos with all others: memory stays linear.
@@ -66,7 +67,8 @@ def heldout_tags(context: Context, argument: str) -> Evaluator:
 
     Labels that come from images are those of windows, which are then counted one by one.
     """
-    heads = jax.jit(partial(apply, PretextHeads(head_sizes(context.objectives))))
+    sizes = head_sizes(context.objectives)
+    heads = jax.jit(partial(apply, PretextHeads(sizes)))
     records, objectives = context.records, context.objectives
     source, columns = records.source("validation"), records.columns("validation")
     _, first, photo = np.unique(columns.photo, return_index=True, return_inverse=True)
@@ -80,10 +82,12 @@ def heldout_tags(context: Context, argument: str) -> Evaluator:
         described = context.describer.windows(record_images(records, "validation"))
 
     def evaluate(params: Params) -> dict[str, float]:
+        own = share(len(source))
         seen: list[list[float]] = [[] for _ in from_images]
 
         def images() -> Iterator[np.ndarray]:
-            for index in tqdm(range(len(source)), desc="validation", leave=False, disable=None):
+            hidden = True if jax.process_index() else None
+            for index in tqdm(own, desc="validation", leave=False, disable=hidden):
                 image = records.decode(source[index])["image"]
                 size = np.array([image.shape[:2]], np.int32)
                 for labels, label in zip(seen, label_images, strict=True):
@@ -93,20 +97,21 @@ def heldout_tags(context: Context, argument: str) -> Evaluator:
         if described is None:
             features = context.features(params, images())
         else:
-            features = context.described_features(params, described.rows())
-        outputs = {k: np.asarray(x) for k, x in heads(params["heads"], features).items()}
+            features = context.described_features(params, described.rows(own))
+        scores = [np.zeros((0, size)) for _, size in sizes]
+        if own:
+            found = heads(params["heads"], features)
+            scores = [np.asarray(found[name]) for name, _ in sizes]
+        _, *rest = in_order(own, *scores, *(np.array(x, np.float32) for x in seen))
+        outputs = {name: x for (name, _), x in zip(sizes, rest, strict=False)}
         rows = {}
         for column, tag in enumerate(tags):
             sums = np.zeros((len(first), tag.size), np.float32)
             np.add.at(sums, photo, outputs[tag.name])
             labels_P, groups_P = labels_PT[first, column], columns.group[first]
             rows[tag.name] = (sums / windows[:, None], labels_P, groups_P)
-        for objective, labels in zip(from_images, seen, strict=True):
-            rows[objective.name] = (
-                outputs[objective.name],
-                np.array(labels, np.float32),
-                columns.group,
-            )
+        for objective, labels in zip(from_images, rest[len(sizes) :], strict=True):
+            rows[objective.name] = (outputs[objective.name], labels, columns.group)
         return objective_metrics(objectives, *zip(*(rows[o.name] for o in objectives), strict=True))
 
     return evaluate

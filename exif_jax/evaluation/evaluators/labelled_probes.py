@@ -17,6 +17,7 @@ from exif_jax import metrics
 from exif_jax.evaluation.evaluators.context import Context
 from exif_jax.evaluation.labelled_features import LabelledFeatures
 from exif_jax.training.loop import Evaluator
+from exif_jax.training.shares import in_order, share
 from exif_jax.training.step import Params
 
 _FOLDS = 5
@@ -48,7 +49,9 @@ class _Images:
     def __call__(self, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features [n, F], labels [n] and groups [n] of the readable images."""
         if self._last is None or self._last[0] is not params:
-            features, read = self._features(params["extractor"])
+            own, positions = self._features(params["extractor"])
+            every, features = in_order(positions, own)
+            read = [self._features.images[i] for i in every]
             labels = np.array([image.label for image in read])
             groups = np.unique([image.group for image in read], return_inverse=True)[1]
             self._last = (params, (features, labels, groups))
@@ -64,19 +67,20 @@ def _probe(
     images = context.shared[key]
 
     def evaluate(params: Params) -> dict[str, float]:
-        from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+        from sklearn.model_selection import StratifiedGroupKFold
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         features, labels, groups = images(params)
-        scores = cross_val_predict(
-            make_pipeline(StandardScaler(), classifier(len(features))),
-            features,
-            labels,
-            groups=groups,
-            cv=StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0),
-            method="predict_proba",
-        )[:, 1]
+        folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
+        parts = list(folds.split(features, labels, groups))
+        tested, found = [np.zeros(0, int)], [np.zeros(0)]  # by this process
+        for train, test in (parts[i] for i in share(_FOLDS)):
+            model = make_pipeline(StandardScaler(), classifier(len(features)))
+            model.fit(features[train], labels[train])
+            tested.append(test)
+            found.append(model.predict_proba(features[test])[:, 1])
+        _, scores = in_order(np.concatenate(tested), np.concatenate(found))
         return {
             f"{name}/auroc": metrics.auroc(scores, labels),
             f"{name}/tpr_at_fpr_5pct": metrics.tpr_at_fpr(scores, labels, 0.05),

@@ -63,10 +63,9 @@ def command(installed, tmp_path):
 
 
 def test_train_runs_one_of_our_configurations(command, installed, records, tmp_path):
-    words = ["train", "--config=pretext", f"--config.data.photos={records}", "--workdir=run"]
-    words += ["--config.model.width=4", "--config.model.stage_depths=(1, 1, 1)"]
-    words += ["--config.model.mixer_hidden=8", "--config.batch_size=8", "--config.steps=1"]
-    words += ["--config.data.patches=2", "--config.data.threads=2"]
+    words = ["train", "--config=residual_pretext", f"--config.data.photos={records}"]
+    words += ["--config.data.versions=0", "--config.model.features=4", "--workdir=run"]
+    words += ["--config.model.components=8", "--config.batch_size=8", "--config.steps=1"]
     words += ["--config.objectives.tags=FNumber,Make"]
     status, _, err = command(*words)
     assert status == 0, err

@@ -1,18 +1,21 @@
 """Features of images of any size: the same in chunks, buckets, and over devices."""
 
+import dataclasses
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines.images import PATCH
 from exif_jax.config import PublishedEncoder
 from exif_jax.detection.features import extract_features, feature_functions, limit_patches
 from exif_jax.models import published as extractor_module
-from exif_jax.models.extractor import apply, extractor_shapes
+from exif_jax.models.extractor import apply, extractor_shapes, init_extractor
 from exif_jax.models.patches import grid_patches, normalise
 from exif_jax.training.mapping import data_mesh
 
+CONFIG = PublishedEncoder(width=4, stage_depths=(1, 1, 1), mixer_hidden=8)
 SIZES = [(64, 64), (40, 200), (130, 200), (256, 256), (70, 64), (64 * 9, 64 * 2)]
 
 
@@ -24,8 +27,8 @@ def images():
 
 @pytest.fixture(scope="module")
 def network():
-    module = PublishedEncoder(width=4, stage_depths=(1, 1, 1), mixer_hidden=8).build()
-    return module, module.init(jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3)))["params"]
+    module = CONFIG.build()
+    return module, init_extractor(module, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +68,21 @@ def test_attention_in_slices_is_attention(network, monkeypatch):
     module, params = network
     tokens = jax.random.normal(jax.random.key(1), (2, 30, extractor_shapes(module)[1]))
     mask = jnp.arange(30)[None] < jnp.array([30, 11])[:, None]
-    whole = apply(module, params, tokens, mask, method="mix")
+    mix = partial(apply, module, method="mix")
+    whole = jax.jit(mix)(params, tokens, mask)
     monkeypatch.setattr(extractor_module, "_ATTENTION_ENTRIES", 100)
-    sliced = apply(module, params, tokens, mask, method="mix")
+    jax.clear_caches()
+    sliced = jax.jit(mix)(params, tokens, mask)
     np.testing.assert_allclose(sliced, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_padding_tokens_change_nothing(network):
     module, params = network
     tokens = jax.random.normal(jax.random.key(1), (1, 5, extractor_shapes(module)[1]))
-    alone = apply(module, params, tokens, method="mix")
+    mix = jax.jit(partial(apply, module, method="mix"))
+    alone = mix(params, tokens)
     padded = jnp.concatenate([tokens, 100 * jnp.ones((1, 3, extractor_shapes(module)[1]))], axis=1)
-    masked = apply(module, params, padded, jnp.arange(8)[None] < 5, method="mix")
+    masked = mix(params, padded, jnp.arange(8)[None] < 5)
     np.testing.assert_allclose(masked, alone, rtol=1e-5, atol=1e-6)
 
 
@@ -100,13 +106,11 @@ def test_no_images_no_features(network):
     assert len(extract_features(module, params, [])) == 0
 
 
-def test_bfloat16_convolutions_stay_close(images):
-    config = PublishedEncoder(width=8, stage_depths=(1, 1, 1), mixer_hidden=8)
-    module = config.build()
-    params = module.init(jax.random.key(0), jnp.zeros((1, 1, PATCH, PATCH, 3)))["params"]
+def test_bfloat16_convolutions_stay_close(network, images):
+    _, params = network
     x = normalise(jnp.asarray(grid_patches(images[3])[None]))
     full, half = (
-        apply(PublishedEncoder(**vars(config) | {"dtype": dtype}).build(), params, x)
+        jax.jit(partial(apply, dataclasses.replace(CONFIG, dtype=dtype).build()))(params, x)
         for dtype in ("float32", "bfloat16")
     )
     assert half[0].dtype == half[1]["f5"].dtype == jnp.float32

@@ -17,6 +17,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from exif_jax.gmm import start as starts
 from exif_jax.gmm.covariances import COVARIANCE_TYPES
 from exif_jax.gmm.sources import Stream
 from exif_jax.training.mapping import data_mesh
@@ -205,17 +206,24 @@ jax.config.update("jax_enable_x64", True)
 address, process, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 jax.distributed.initialize(address, 2, process)
 from exif_jax import gmm
+from exif_jax.gmm import start as starts
 
+starts.SAMPLE = 120  # of 161 rows
 rows, centres = np.load(folder / "x.npy"), np.load(folder / "means.npy")
 mine, key = np.split(rows, [100])[process], jax.random.key(0)
-stream = gmm.Stream(np.split(mine, [30]), 16)
+stream = gmm.Stream(np.split(mine, [30]), 16, 100 * process)
 streamed = dict(means=centres, checkpoint=folder / "state")
 results = {
     "fit": gmm.fit(key, mine, 3, means=centres),
+    "alone": gmm.fit(key, rows[: 0 if process else None], 3, max_iters=2, means=centres),
     "seeded": gmm.fit(key, mine, 3),
+    "seeded_stream": gmm.fit(key, stream, 3, max_iters=2),
     "half": gmm.fit(key, stream, 3, max_iters=4, **streamed),
     "stream": gmm.fit(key, stream, 3, **streamed),
 }
+held = gmm.mean_log_density(results["fit"].gmm, mine)
+np.testing.assert_allclose(held, results["fit"].log_likelihood, rtol=1e-12)
+gmm.fit(key, mine, 3, max_iters=4, checkpoint=folder / "other")
 for name, result in results.items():
     np.savez(
         folder / f"{name}_{process}.npz", history=result.history, rows=result.rows,
@@ -224,7 +232,8 @@ for name, result in results.items():
 """
 
 
-def test_two_processes_fit_as_one(x, centres, fit, tmp_path):
+def test_two_processes_fit_as_one(x, centres, fit, tmp_path, monkeypatch):
+    monkeypatch.setattr(starts, "SAMPLE", 120)
     (tmp_path / "script.py").write_text(TWO)
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "means.npy", centres)
@@ -245,19 +254,30 @@ def test_two_processes_fit_as_one(x, centres, fit, tmp_path):
     ]
     for process in processes:
         finish(process)
-    one = fit(x, means=centres)
-    expected = one.gmm.to_arrays() | {"history": one.history, "rows": one.rows}
-    expected["log_likelihood"] = one.log_likelihood
-    for name, process in itertools.product(("fit", "stream"), range(2)):
+    one, seeded = fit(x, means=centres), fit(x)
+    expected = {
+        "fit": one,
+        "alone": fit(x, means=centres, max_iters=2),
+        "seeded": seeded,
+        "seeded_stream": fit(x, max_iters=2),
+        "half": fit(x, means=centres, max_iters=4),
+        "stream": one,
+    }
+    for (name, result), process in itertools.product(expected.items(), range(2)):
         found = np.load(tmp_path / f"{name}_{process}.npz")
-        assert set(found) == set(expected)
-        for field, value in expected.items():
+        fields = result.gmm.to_arrays() | {"history": result.history, "rows": result.rows}
+        fields["log_likelihood"] = result.log_likelihood
+        assert set(found) == set(fields)
+        for field, value in fields.items():
             np.testing.assert_allclose(
                 found[field], value, rtol=1e-7, atol=1e-9, err_msg=f"{name} {process} {field}"
             )
-    for name in ("fit", "seeded", "half", "stream"):
+    for name in expected:
         a, b = (np.load(tmp_path / f"{name}_{process}.npz") for process in range(2))
         for field in a:
             np.testing.assert_array_equal(a[field], b[field], err_msg=f"{name} {field}")
-    assert len(np.load(tmp_path / "half_0.npz")["history"]) == 4
-    assert np.load(tmp_path / "seeded_0.npz")["log_likelihood"] > one.log_likelihood - 1
+    # What two processes began, one ends.
+    seen = []
+    observe = {"observe": lambda done, *_: seen.append(done), "checkpoint": tmp_path / "other"}
+    assert_same_fit(fit(x, **observe), seeded)
+    assert seen[0] == 5 and len(seen) == len(seeded.history) - 4

@@ -73,10 +73,27 @@ def test_every_row_is_as_likely_in_the_sample(monkeypatch, x):
     assert np.abs(counts / draws - share).max() < 5 * np.sqrt(share * (1 - share) / draws)
 
 
-def test_processes_and_keys_draw_differently():
-    draws = [
-        generator(jax.random.key(seed), process).random()
-        for seed, process in [(0, 0), (0, 1), (1, 0), (0, 0)]
-    ]
-    assert draws[0] == draws[3]
-    assert len(set(draws)) == 3
+@pytest.mark.parametrize("first", [0, 1, 7, 20])
+def test_a_row_gets_its_draw_whichever_process_has_it(first):
+    every = generator(jax.random.key(0)).random(20)
+    own = generator(jax.random.key(0), first).random(20 - first)
+    np.testing.assert_array_equal(own, every[first:])
+    assert generator(jax.random.key(1)).random() not in every
+
+
+@pytest.mark.parametrize("size", [30, 500])
+def test_processes_have_the_sample_of_one(size, monkeypatch, x):
+    monkeypatch.setattr(starts, "SAMPLE", size)
+    parts, first = [], 0
+    for rows in np.split(x, [0, 100, 110]):
+        parts.append(Sample.of(generator(jax.random.key(0), first), rows))
+        first += len(rows)
+
+    def gather(own, _):
+        # Of the rows that stay, each sends its own.
+        return [{"own": part.priority} for part in parts] if "own" in own else [own]
+
+    monkeypatch.setattr(starts, "gather", gather)
+    sent = [part.over_processes(None).rows for part in parts]
+    whole = Sample.of(generator(jax.random.key(0)), x)
+    np.testing.assert_array_equal(np.concatenate(sent), whole.rows)

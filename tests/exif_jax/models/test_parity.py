@@ -41,11 +41,16 @@ def precision(request):
 
 
 @pytest.fixture(scope="module")
-def sides(precision, weights, expected):
+def network(precision):
+    """(features, intermediates) of parameters and uint8 patches [B, N, 64, 64, 3]."""
+    return jax.jit(lambda p, x: PublishedExtractor().apply({"params": p}, normalise(x)))
+
+
+@pytest.fixture(scope="module")
+def sides(network, precision, weights, expected):
     """(features, intermediates) of both sides of the pairs."""
     params = jax.tree.map(lambda x: jnp.asarray(x, precision), weights["extractor"])
-    apply = jax.jit(lambda p, x: PublishedExtractor().apply({"params": p}, normalise(x)))
-    return [apply(params, expected["patches_uint8"][:, side]) for side in (0, 1)]
+    return [network(params, expected["patches_uint8"][:, side]) for side in (0, 1)]
 
 
 def channels_first(x):
@@ -76,10 +81,9 @@ def test_layer(layer, side, sides, expected, precision):
     )
 
 
-def test_feature_of_three_patches(precision, weights, expected):
+def test_feature_of_three_patches(network, precision, weights, expected):
     params = jax.tree.map(lambda x: jnp.asarray(x, precision), weights["extractor"])
-    patches = normalise(jnp.asarray(expected["patches_uint8"][:1, 0, :3]))
-    features, _ = PublishedExtractor().apply({"params": params}, patches)
+    features, _ = network(params, expected["patches_uint8"][:1, 0, :3])
     np.testing.assert_allclose(
         features, expected["f_three_patches"], rtol=0, atol=ABSOLUTE[precision]
     )
@@ -112,12 +116,11 @@ def test_every_target(sides, weights, expected, precision):
     np.testing.assert_allclose(total, expected["loss_total"], rtol=RELATIVE_LOSS[precision])
 
 
-def test_binary_loss(sides, weights, expected, parity, precision):
+def test_binary_loss(network, sides, weights, expected, parity, precision):
     reference = np.load(parity / "binary_expected.npz")
     teacher = jax.tree.map(lambda x: jnp.asarray(x, precision), weights["extractor"])
     trained = jax.tree.map(lambda x: jnp.asarray(0.9, precision) * x, teacher)
-    patches = normalise(jnp.asarray(expected["patches_uint8"][:, 0]))
-    features, intermediates = PublishedExtractor().apply({"params": trained}, patches)
+    features, intermediates = network(trained, expected["patches_uint8"][:, 0])
     i, j = np.mgrid[1:3, 1:529]
     head = {
         "fc": {

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from exif_jax.planning.chips import TPUS
+from exif_jax.chips import TPUS
 from exif_jax.planning.collectives import Collective
 from exif_jax.planning.costs import Cost, Memory, TooLarge, compiled_cost
 from exif_jax.planning.programs import Program

@@ -34,4 +34,4 @@ def test_compiles_for_a_tpu_that_is_not_there():
         check=True,
     )
     *facts, flops = json.loads(done.stdout.splitlines()[-1])
-    assert facts == ["TPU v5e", 16, 4, 4] and flops > 0
+    assert facts == ["TPU v5e", 16, 4, 16] and flops > 0

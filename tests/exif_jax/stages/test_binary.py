@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from data_pipelines import pipeline
+from data_pipelines import examples
 from data_pipelines.errors import UserError
 from data_pipelines.images import decode_image, find_images
 from exif_jax.config import BinaryConfig, LabelledConfig
@@ -189,7 +189,7 @@ def test_a_network_that_equals_the_teacher_has_no_distance(parts):
 
 def test_validation_images_are_decoded_as_they_are_needed(stage, monkeypatch):
     decoded = []
-    load, extract = pipeline.load_labelled, labelled_features.extract_features
+    load, extract = examples.load_labelled, labelled_features.extract_features
 
     def counting(image):
         decoded.append(image)
@@ -203,7 +203,7 @@ def test_validation_images_are_decoded_as_they_are_needed(stage, monkeypatch):
 
         return extract(extractor, params, lazily())
 
-    monkeypatch.setattr(pipeline, "load_labelled", counting)
+    monkeypatch.setattr(examples, "load_labelled", counting)
     monkeypatch.setattr(labelled_features, "extract_features", one_by_one)
     stage[0].evaluate(to_host(stage[0].state.params))
     assert len(decoded) > 1

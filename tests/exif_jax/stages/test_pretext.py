@@ -12,14 +12,18 @@ from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, write_json
 from exif_jax.config import PretextConfig, RecordsConfig
 from exif_jax.objectives import build_objectives
+from exif_jax.planning.collectives import collectives
 from exif_jax.stages import pretext
 from exif_jax.stages.pretext import objective_losses
-from exif_jax.training.mapping import SHARDED, data_mesh, over_devices, shard
-from tests.exif_jax.tag_outputs import TARGETS, outputs_and_labels
+from exif_jax.training.mapping import REPLICATED, SHARDED, data_mesh, over_devices, shard
+from tests.exif_jax.tag_outputs import PHOTOS, TARGETS, outputs_and_labels
 
 
-def over_photos(losses):
-    """What a function of outputs, labels by tag and groups gives for the photos of each device."""
+def over_photos(losses, compiled=False):
+    """What a function of outputs, labels by tag and groups gives for the photos of each device.
+
+    Or its program's text.
+    """
     mesh = data_mesh()
 
     def of_one_device(outputs, labels):
@@ -27,7 +31,8 @@ def over_photos(losses):
         return losses(outputs, list(labels.T), groups)
 
     mapped = over_devices(of_one_device, mesh, (SHARDED, SHARDED), SHARDED)
-    return mapped(*(shard(x, mesh) for x in outputs_and_labels()))
+    placed = [shard(x, mesh) for x in outputs_and_labels()]
+    return mapped.lower(*placed).compile().as_text() if compiled else mapped(*placed)
 
 
 @pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
@@ -66,6 +71,36 @@ def test_ranked_tags_at_once_have_the_losses_of_each_alone(pairing):
     assert all(np.asarray(alone[name]).any() for name in ("ISO", "Make"))
     for name, part in alone.items():
         np.testing.assert_allclose(at_once[name], part, rtol=1e-5, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("pairing", ["all_pairs", "neighbour"])
+def test_all_ranked_tags_are_gathered_in_one_collective(pairing):
+    objectives = build_objectives(TARGETS, PretextConfig(ranking=pairing))
+
+    def gradients(outputs, labels, groups):
+        return jax.grad(
+            lambda outputs: sum(objective_losses(outputs, labels, groups, objectives).values())
+        )(outputs)
+
+    found = {each.kind: each for each in collectives(over_photos(gradients, compiled=True), 8)}
+    # Scores and values of two tags, and both halves of the groups; back come the two scores.
+    assert (found["all-gather"].count, found["all-gather"].bytes) == (1, 4 * PHOTOS * (2 + 2 + 2))
+    assert (found["reduce-scatter"].count, found["reduce-scatter"].bytes) == (1, 4 * 2)
+
+
+@pytest.mark.parametrize("groups", [[0, -1, 2**16 - 1, 2**31 - 1], [-(2**31), 5, 65536, 70000]])
+def test_groups_and_unknown_values_are_gathered_exactly(groups):
+    mesh = data_mesh(jax.devices()[:2])
+    scores = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    values = np.array([[1, np.nan, 3, 4]] * 3, np.float32)
+
+    def of_one_device(scores_BTS, values_BT, groups):
+        return pretext.whole_batch(jnp.moveaxis(scores_BTS, 0, 1), values_BT.T, groups)
+
+    mapped = over_devices(of_one_device, mesh, (SHARDED, SHARDED, SHARDED), REPLICATED)
+    found = mapped(np.moveaxis(scores, 0, 1), values.T, np.array(groups, np.int32))
+    for a, b in zip(found, (scores, values, groups), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_run_continues_with_its_own_records_only(records, tmp_path, monkeypatch):

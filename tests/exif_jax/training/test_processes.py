@@ -11,7 +11,7 @@ import threading, time
 import jax
 jax.config.update("jax_platforms", "cpu")
 from data_pipelines.errors import UserError
-from exif_jax.training import preemption, processes
+from exif_jax.training import preemption, processes, shares
 processes.HEARTBEAT_SECONDS = 5
 """
 START = """
@@ -65,6 +65,24 @@ def test_who_survives_says_so_in_one_line(two, victim):
         f"error: process {victim} of this run died or cannot be reached; start all again: the same "
         "command continues from the last checkpoint",
     ]
+
+
+def test_who_waits_for_a_dead_one_says_so(two):
+    program = """
+jax.devices()
+report("here")
+if me:
+    threading.Event().wait()
+try:
+    shares.meet()
+except Exception as error:
+    end = peers.exit_of(error)
+    os._exit(end.status)
+"""
+    processes = two(program)
+    processes[1].send_signal(signal.SIGKILL)
+    assert processes[0].wait() == 75
+    assert processes[0].lines()[1].startswith("error: process 1 of this run died")
 
 
 STEPS = """

@@ -123,7 +123,7 @@ def open_with(workdir, data, config=CONFIG, **options):
 def test_other_data_at_the_same_place_is_refused_with_what_differs(tmp_path):
     open_with(tmp_path, CANON)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert before.keys() == {"config.json", "data.json", "log.txt"}
+    assert before.keys() == {"config.json", "data.json", "log.txt", "time.jsonl"}
     with pytest.raises(UserError) as caught:
         open_with(tmp_path, NIKON, dataclasses.replace(CONFIG, seed=3))
     assert str(caught.value) == (

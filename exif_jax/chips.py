@@ -48,3 +48,17 @@ GPUS: Final[dict[str, Chip]] = {
         "NVIDIA H200 data sheet"),
 }  # fmt: skip
 """By a part of the name that the driver gives the device."""
+
+_TPU_KINDS: Final = {"TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """The chip of a device, by the name that JAX gives its kind; None: its figures are not known.
+
+    JAX says `TPU v5 lite`, or `TPU v5e` in other releases, and `NVIDIA H100 80GB HBM3`.
+    """
+    kind = device_kind.removeprefix("TPU ")
+    name = _TPU_KINDS.get(device_kind, kind)
+    if name in TPUS:
+        return TPUS[name]
+    return next((GPUS[key] for key in GPUS if key in device_kind), None)
