@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_pipelines.errors import UserError
+from data_pipelines.object_storage import stored_files
 from data_pipelines.records import PREPARE_FILE, Records, index_path, open_records
 from data_pipelines.storage import is_uri
 from data_pipelines.terminal import printable
@@ -87,9 +88,19 @@ def fingerprint_of_files(root: Path, files: Mapping[str, Iterable[Path]]) -> Fin
         root: directory that names are relative to, or a file in it.
         files: by kind, in words such as "photographs".
     """
-    folder = f"{root if root.is_dir() else root.parent}{os.sep}"  # texts: millions take seconds
+    folder = f"{root if root.is_dir() else root.parent}/"  # texts: millions take seconds
+    # In object storage a listing tells thousands of sizes at once.
+    stored = stored_files(folder.rstrip("/")) if is_uri(folder) else {}
+
+    def size(name: str, path: Path) -> int | None:
+        return stored[name].size if name in stored else _size(path)
+
     sizes = {
-        kind: {os.fspath(path).removeprefix(folder): _size(path) for path in paths}
+        kind: {
+            name: size(name, path)
+            for path in paths
+            for name in [os.fspath(path).removeprefix(folder)]
+        }
         for kind, paths in files.items()
     }
     return Fingerprint({_KIND: "image files"}, files=sizes)
@@ -99,7 +110,7 @@ def fingerprint_of_photos(directory: Path, paths: Iterable[str]) -> Fingerprint:
     """Of what `open_photos` found in a directory: records, or files with these paths."""
     if (directory / PREPARE_FILE).is_file():
         return fingerprint_of_records(open_records(directory))
-    return fingerprint_of_files(directory, {"photographs": map(Path, paths)})
+    return fingerprint_of_files(directory, {"photographs": map(type(directory), paths)})
 
 
 def differences(then: Fingerprint, now: Fingerprint) -> list[str]:

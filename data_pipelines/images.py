@@ -87,10 +87,12 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         UserError: a path does not exist or a directory cannot be listed.
     """
     found: set[Path] = set()
-    for path in map(Path, paths):
+    for path in paths:
         if path.is_dir():
             below = storage.walk(str(path))
-            found.update(Path(at, name) for at, names in below for name in names if is_image(name))
+            found.update(
+                type(path)(at, name) for at, names in below for name in names if is_image(name)
+            )
         elif path.exists():
             found.add(path)
         else:

@@ -12,6 +12,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.images import is_image
 from data_pipelines.labelled_lists import read_list
 from data_pipelines.layouts import class_folders
+from data_pipelines.object_storage import path_of
 from data_pipelines.photo_sources import file_groups
 from data_pipelines.sources import format_kinds
 from data_pipelines.terminal import printable
@@ -141,7 +142,7 @@ def _images_below(folder: Path) -> tuple[list[Path], Counter[str]]:
     images: list[Path] = []
     others: Counter[str] = Counter()
     for at, names in storage.walk(str(folder)):
-        images += [Path(at, name) for name in names if is_image(name)]
+        images += [type(folder)(at, name) for name in names if is_image(name)]
         others.update(storage.kind_of(name) for name in names if not is_image(name))
     return images, others
 
@@ -169,6 +170,9 @@ def _format(path: Path) -> str:
 
 def _in_list(path: Path) -> list[TestSet]:
     images = read_list(path)
+    remote = {i.path.parts[:3]: i.path for i in images if storage.is_uri(i.path)}
+    for first in remote.values():
+        path_of(first.parent)  # once for each bucket: asking for each image would take hours
     sets = []
     for name in sorted({image.test_set for image in images}):
         own = [image for image in images if image.test_set == name]

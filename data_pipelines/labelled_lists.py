@@ -89,5 +89,13 @@ def _image(path: Path, number: int, cells: dict[str, str]) -> ListedImage:
         raise UserError(
             f"{path}, line {number}: label {label!r}; write 0 for a photo, 1 for a generated image"
         )
-    file = path.parent / storage.expand_user(name)
+    try:
+        file = _file(path.parent, storage.expand_user(name))
+    except UserError as error:
+        raise UserError(f"{path}, line {number}: {error}") from error
     return ListedImage(file, _LABELS[label], valid_text(test_set or path.stem), group)
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A file that a list in a folder names; both may be in object storage."""
+    return storage.remote_path(name) if storage.is_uri(name) else folder / name

@@ -15,7 +15,7 @@ from typing import Final
 
 from data_pipelines.errors import UserError
 from data_pipelines.registry import Registry
-from data_pipelines.storage import NOT_ENTERED, valid_text
+from data_pipelines.storage import NOT_ENTERED, is_uri, list_folder, valid_text
 from data_pipelines.terminal import printable
 
 PAIRS: Final = (("0_real", "1_fake"), ("real", "fake"), ("nature", "ai"))
@@ -233,17 +233,26 @@ def _parents(top: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    for folder, children, _ in os.walk(top, onerror=refuse, followlinks=True):
+    levels = os.walk(top, onerror=refuse, followlinks=True)
+    for folder, children, _ in _remote_levels(top) if is_uri(top) else levels:
         real_path = os.path.realpath(folder)
         if real_path in seen:  # a link back to a folder above
             children.clear()
             continue
         seen.add(real_path)
         if any(child.lower() in _LABELS for child in children):
-            yield Path(folder)
+            yield type(top)(folder)
         children[:] = sorted(
             child for child in children if child.lower() not in _LABELS and _is_shown(child)
         )
+
+
+def _remote_levels(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, without files: the caller takes out of the folders those not to enter."""
+    children = _folders(top)
+    yield str(top), children, []
+    for child in children:
+        yield from _remote_levels(top / child)
 
 
 def _class_names(parent: Path) -> list[str]:
@@ -252,6 +261,8 @@ def _class_names(parent: Path) -> list[str]:
 
 def _folders(directory: Path) -> list[str]:
     """Names of the folders in a folder, also of links to some, without hidden ones."""
+    if is_uri(directory):
+        return [name for name in list_folder(str(directory))[0] if _is_shown(name)]
     with os.scandir(directory) as entries:
         return [entry.name for entry in entries if _is_shown(entry.name) and entry.is_dir()]
 

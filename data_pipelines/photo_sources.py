@@ -1,6 +1,7 @@
 """Photographs to read whole, from folders of files or from prepared records alike."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ from data_pipelines.exif import capture_key, load_exif
 from data_pipelines.file_names import place_in_series, time_or_named
 from data_pipelines.images import decode_image, find_images, read_bytes
 from data_pipelines.records import PREPARE_FILE, Records, open_records
+from data_pipelines.storage import is_uri
 
 BURST_GAP_SECONDS = 60.0
+_REMOTE_READS = 16  # files of object storage that are read at once
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ def file_groups(paths: Sequence[Path]) -> list[int]:
     own.
     """
     files = tqdm(paths, desc="reading EXIF", unit="file", disable=None, leave=False)
-    keys = [capture_key(load_exif(path)) for path in files]
+    with ThreadPoolExecutor(_REMOTE_READS) as pool:  # each of them waits for an answer
+        read = pool.map if any(is_uri(path) for path in paths[:1]) else map
+        keys = [capture_key(exif) for exif in read(load_exif, files)]
     names = [path.as_posix() for path in paths]
     times = [
         time_or_named(key.time, key.camera, name) for key, name in zip(keys, names, strict=True)

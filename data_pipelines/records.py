@@ -37,7 +37,7 @@ from data_pipelines.disk import disk_error
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json
 from data_pipelines.images import WINDOW
-from data_pipelines.storage import describe
+from data_pipelines.storage import describe, is_uri
 from data_pipelines.tags import TAGS, Value
 from data_pipelines.targets import Target, encode_values, targets_from_json
 
@@ -395,12 +395,13 @@ def check_records(directory: Path | epath.Path) -> None:
 
 
 def open_records(directory: Path) -> Records:
-    """Opens a directory that `exif-jax prepare` made.
+    """Opens a directory that `exif-jax prepare` made; of one in object storage the targets alone.
 
     Raises:
         UserError: it is none, it is damaged, or a newer version of the program made it.
     """
-    directory = Path(directory)
+    if not is_uri(directory):
+        directory = Path(directory)
     check_records(directory)
     for name in (TARGETS_FILE, "dataset_info.json", "features.json"):
         if not (directory / name).is_file():

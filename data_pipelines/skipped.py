@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from data_pipelines.files import append_text, read_json_lines, reading, write_json_lines
+from data_pipelines.mirrors import shown
 from data_pipelines.storage import valid_text
 
 SKIPPED_FILE: Final = "skipped.jsonl"
@@ -88,4 +89,4 @@ class SkippedFiles:
 
 def _log_counts(counts: Counter[str], path: Path) -> None:
     reasons = format_counts(dict(counts.most_common()))
-    _log.warning("skipped %d unreadable images (%s), see %s", counts.total(), reasons, path)
+    _log.warning("skipped %d unreadable images (%s), see %s", counts.total(), reasons, shown(path))

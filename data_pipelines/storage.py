@@ -5,12 +5,14 @@ without an object each. Only light libraries are imported, as worker processes u
 """
 
 import contextlib
+import functools
+import logging
 import os
 import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from etils import epath
 
@@ -30,6 +32,47 @@ def is_uri(path: str | os.PathLike[str]) -> bool:
     return _URI.match(os.fspath(path)) is not None
 
 
+@functools.cache
+def set_up_clients() -> None:
+    """Tells the libraries of object storage, before their first use, what we need of them.
+
+    That listings show what other processes wrote, and that they tell of failures by exceptions
+    alone. An emulator has no credentials, which they would look for at length.
+    """
+    os.environ.setdefault("EPATH_USE_TF", "false")
+    # Else it asks another service, without limit on time, what kind of bucket each one is.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    from fsspec.config import conf  # only where there is object storage
+
+    for scheme in ("gs", "s3"):
+        conf.setdefault(scheme, {}).setdefault("use_listings_cache", False)
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        conf["gs"].setdefault("token", "anon")
+    for name in ("gcsfs", "s3fs"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _any_path(path: str) -> epath.Path:
+    if is_uri(path):
+        set_up_clients()
+    return epath.Path(path)
+
+
+def remote_path(uri: str) -> Path:
+    """A path in object storage: an `epath.Path`, which has what we use of a `Path`.
+
+    Raises:
+        UserError: its scheme is not supported.
+    """
+    try:
+        return cast(Path, _any_path(uri))
+    except KeyError as error:
+        scheme = uri.partition("://")[0]
+        raise UserError(
+            f"{uri}: {scheme}:// is not supported; give a local path, gs:// or s3://"
+        ) from error
+
+
 def is_too_long(path: str) -> bool:
     """Whether a local path, or a name in it, is longer than any on a disk."""
     data = path.encode("utf-8", "surrogateescape")
@@ -40,6 +83,12 @@ def is_too_long(path: str) -> bool:
 def expand_user(path: str) -> str:
     """Replaces ~ by the home directory, which the shell does not where `--out=` stands before."""
     return path if is_uri(path) else os.path.expanduser(path)  # noqa: PTH111  (~ alone stays a text)
+
+
+def user_cache() -> Path:
+    """The folder for what we keep of our own between commands."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path(expand_user("~/.cache"))) / "exif_jax"
 
 
 def local_path(text: str) -> Path:
@@ -90,7 +139,7 @@ def cannot_read(error: Exception) -> str:
     if isinstance(error, ImportError):
         return (
             f"{describe(error)}; install what reads this storage "
-            "(pip install gcsfs for gs://, s3fs for s3://)"
+            "(pip install 'exif-jax[gcs]' for gs://, 'exif-jax[s3]' for s3://)"
         )
     reason = getattr(error, "strerror", None) or describe(error)
     return f"cannot be read ({reason}); change its permissions or leave it out"
@@ -109,7 +158,7 @@ def refusing(path: str) -> Iterator[None]:
 
 def open_file(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     """Opens a file for reading."""
-    return epath.Path(path).open("rb")
+    return _any_path(path).open("rb")
 
 
 def is_folder(path: str) -> bool:
@@ -117,13 +166,13 @@ def is_folder(path: str) -> bool:
     if not is_uri(path):
         return os.path.isdir(path)  # noqa: PTH112  (faster, and allows impossible names)
     with refusing(path):
-        return bool(epath.Path(path).is_dir())
+        return bool(_any_path(path).is_dir())
 
 
 def exists(path: str) -> bool:
     """Whether there is a file or folder."""
     with refusing(path):
-        return bool(epath.Path(path).exists())
+        return bool(_any_path(path).exists())
 
 
 def is_link(path: str) -> bool:
@@ -154,7 +203,7 @@ def list_folder(folder: str) -> tuple[list[str], list[str]]:
 
     with refusing(folder):
         levels = (
-            epath.Path(folder).walk(on_error=refuse)
+            _any_path(folder).walk(on_error=refuse)
             if is_uri(folder)
             else os.walk(folder, onerror=refuse)
         )

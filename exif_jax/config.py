@@ -114,7 +114,7 @@ class OptimizerConfig:
 class RecordsConfig:
     """Photos prepared by `exif-jax prepare`."""
 
-    photos: str = ""  # directory of the prepared records
+    photos: str = ""  # directory of the prepared records: local, gs:// or s3://
     patches: int = 16  # random crops of each image in a batch
     threads: int = 8  # decoding threads of each process, where workers are 0
     # Processes that decode, of each process; 0: threads do, which share one interpreter's lock.
@@ -123,6 +123,8 @@ class RecordsConfig:
     versions: int = 0  # augmented versions of each image, see data_pipelines.augmentation
     prepare: str = "none"  # what happens to every image, here and in use, such as jpeg:90
     descriptions: str = ""  # folder to keep them in; by default beside the records
+    # Folder for the local copy of records in object storage; by default in the user's cache.
+    cache: str = ""
 
 
 @dataclass
@@ -162,6 +164,7 @@ class PhotosConfig:
     prepare: str = ""  # see `RecordsConfig`; by default as for the extractor
     # Folder for fixed descriptions; by default beside the records, or in the workdir.
     descriptions: str = ""
+    cache: str = ""  # see `RecordsConfig`
 
 
 @dataclass

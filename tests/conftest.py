@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before JAX starts: eight forced CPU devices, so that "one device equals many" is real.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -17,6 +18,7 @@ import hypothesis
 import jax
 import pytest
 
+from data_pipelines import object_storage
 from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import open_records
 from data_pipelines.simulated import make_dataset
@@ -101,6 +103,44 @@ def cases() -> Path:
 def parity() -> Path:
     """Folder with the reference arrays of the published model."""
     return _shared("parity")
+
+
+@pytest.fixture(scope="session")
+def _google_storage() -> Iterator[Any]:
+    from tests.storage_emulators import GoogleStorage  # only where it is needed
+
+    storage = GoogleStorage()
+    yield storage
+    storage.close()
+
+
+@pytest.fixture(scope="module")
+def google_storage(_google_storage: Any) -> Iterator[Any]:
+    """gs://bucket, on the loopback; the session has one, so each module uses its own names."""
+    from tests.storage_emulators import used
+
+    with used(_google_storage):
+        yield _google_storage
+
+
+@pytest.fixture(scope="session")
+def _amazon_storage() -> Iterator[Any]:
+    from tests.storage_emulators import AmazonStorage, used
+
+    storage = AmazonStorage()
+    with used(storage):
+        object_storage.filesystem(storage.uri).mkdir("bucket")
+    yield storage
+    storage.close()
+
+
+@pytest.fixture(scope="module")
+def amazon_storage(_amazon_storage: Any) -> Iterator[Any]:
+    """s3://bucket, on the loopback."""
+    from tests.storage_emulators import used
+
+    with used(_amazon_storage):
+        yield _amazon_storage
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """Compiled programs, kept from one start of a command to the next."""
 
 import hashlib
-import os
 import platform
 import re
 import tempfile
 from pathlib import Path
 
 import jax
+
+from data_pipelines.storage import user_cache
 
 
 def keep_compiled() -> None:
@@ -18,7 +19,7 @@ def keep_compiled() -> None:
     """
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
-    folder = _user_cache() / "exif_jax" / "compiled" / _processor()
+    folder = user_cache() / "compiled" / _processor()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -27,11 +28,6 @@ def keep_compiled() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
-def _user_cache() -> Path:
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return given if given.is_absolute() else Path(os.path.expanduser("~/.cache"))  # noqa: PTH111
 
 
 def _processor() -> str:

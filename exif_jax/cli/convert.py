@@ -5,6 +5,7 @@ from pathlib import Path
 
 from data_pipelines.errors import UserError
 from data_pipelines.terminal import say
+from exif_jax.cli.paths import local_output
 from exif_jax.config import PublishedEncoder
 from exif_jax.detection.detectors import save_detector
 from exif_jax.models.released import RELEASED_TARGETS, import_weights, read_checkpoint
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="released PyTorch file .pth (needs pip install 'exif-jax[torch]'; loaded with "
         "weights_only, so nothing in it is executed), or an .npz with the same keys",
     )
-    parser.add_argument("out", type=Path, help="directory to write; must not exist yet")
+    parser.add_argument("out", type=local_output, help="directory to write; must not exist yet")
 
 
 def run(args: argparse.Namespace) -> int:

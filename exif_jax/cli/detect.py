@@ -20,6 +20,7 @@ from data_pipelines.sources import Found, find_files, format_kinds, is_source
 from data_pipelines.storage import is_uri, valid_text
 from data_pipelines.terminal import say
 from exif_jax.cli.compiled import keep_compiled
+from exif_jax.cli.paths import local_output
 from exif_jax.detection.detectors import Detection, Detector, load_detector
 from exif_jax.detection.judging import judge
 from exif_jax.detection.results import RESULTS, Results
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector",
         metavar="NAME_OR_DIR",
         help="one that is shipped, RUN/detector of a one-class or binary run, or a converted "
-        "binary checkpoint (default: the shipped one, binary)",
+        "binary checkpoint; local, gs:// or s3:// (default: the shipped one, binary)",
     )
     parser.add_argument(
         "--json",
@@ -53,23 +54,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image itself, the share at least as unlike photos as the image: low = unlike), "
         "probability where it is calibrated, and error for an image that could not be read",
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="writes a table of the results")
+    parser.add_argument(
+        "--csv", type=local_output, metavar="FILE", help="writes a table of the results"
+    )
     parser.add_argument(
         "--html",
-        type=Path,
+        type=local_output,
         metavar="FILE",
         help="writes a page of the results with thumbnails, of the 1,000 highest scores if there "
         "are more",
     )
     parser.add_argument(
         "--heatmap",
-        type=Path,
+        type=local_output,
         metavar="DIR",
         help="draws for each image which parts of it look generated; several times the work",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=local_output,
         metavar="DIR",
         help=f"appends each result to DIR/{RESULTS} at once; the same command continues: what was "
         "judged is not judged again",

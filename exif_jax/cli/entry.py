@@ -29,7 +29,7 @@ flags:
   --config=CONFIG     a file whose get_config() gives the configuration, or the name of one of ours
                       ({ours})
   --config.FIELD=...  sets a field; with --config=CONFIG, --help lists them
-  --workdir=DIR       of the run: made, or continued
+  --workdir=DIR       of the run: made, or continued; local, gs:// or s3://
   --distributed       one of several processes; the cluster tells which
   --coordinator=HOST:PORT --processes=N --process=I
                       the same, where no cluster tells: that of process 0, their number, this one"""
@@ -70,7 +70,10 @@ def run_with_config(
     if missing:
         raise UserError(f"{' and '.join(missing)} must be given")
     with _watching(given) as watch:
-        main(config, Path(given.workdir), watch)
+        from exif_jax.training.runs import run_folder  # imports JAX
+
+        with run_folder(given.workdir) as workdir:
+            main(config, workdir, watch)
     return 0
 
 

@@ -39,6 +39,8 @@ def evaluate(config: object, workdir: Path) -> None:
     from data_pipelines.errors import UserError
     from data_pipelines.fingerprints import fingerprint_of_files
     from data_pipelines.labelled import find_test_sets
+    from data_pipelines.mirrors import shown
+    from data_pipelines.object_storage import path_of
     from data_pipelines.perturbations import parse_perturbations
     from data_pipelines.terminal import say
     from exif_jax.config import EvaluationConfig, check_positive, check_set
@@ -64,10 +66,11 @@ def evaluate(config: object, workdir: Path) -> None:
             f"config.detectors: two detectors have the same name ({', '.join(detectors)}): a "
             "detector is named after its run's directory, so rename one of them"
         )
-    test_sets = find_test_sets(Path(config.data.images), config.data.layout)
+    images_at = path_of(config.data.images)
+    test_sets = find_test_sets(images_at, config.data.layout)
     perturbations = parse_perturbations(config.perturbations)
     images = fingerprint_of_files(
-        Path(config.data.images),
+        images_at,
         {
             f"{what} of {test_set.name}": paths
             for test_set in test_sets
@@ -78,7 +81,7 @@ def evaluate(config: object, workdir: Path) -> None:
         },
     )
     open_run(workdir, config, "evaluation", lambda: {"data.images": images}, begins_anew=True)
-    where = f"results.json, results.csv, scores.csv and plots/ are in {workdir}"
+    where = f"results.json, results.csv, scores.csv and plots/ are in {shown(workdir)}"
     identity = {
         "detectors": {d.name: _digest_of_files(d.extractor.source) for d in loaded},
         "images": hashlib.sha256(json.dumps(images.to_json()).encode()).hexdigest(),
@@ -105,6 +108,6 @@ def evaluate(config: object, workdir: Path) -> None:
 def _digest_of_files(directory: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        head = f"{valid_text(path.name)} {path.stat().st_size}\n"
-        digest.update(head.encode() + path.read_bytes())
+        data = path.read_bytes()
+        digest.update(f"{valid_text(path.name)} {len(data)}\n".encode() + data)
     return digest.hexdigest()

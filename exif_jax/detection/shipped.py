@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from data_pipelines.errors import UserError
+from data_pipelines.object_storage import path_of
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "shipped"
 DEFAULT: Final = "binary"
@@ -32,7 +33,7 @@ def find_detector(name: str | Path | None) -> Path:
         )
     if name is None or str(name) in shipped:
         return FOLDER / str(name or DEFAULT)
-    directory = Path(name)
+    directory = path_of(name)
     if not (directory / "detector.json").is_file() and (directory / "detector").is_dir():
         directory = directory / "detector"
     if not directory.is_dir():

@@ -20,6 +20,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.files import write_csv, write_json
 from data_pipelines.images import ImageError, decode_image
 from data_pipelines.labelled import TestSet
+from data_pipelines.mirrors import synchronise
 from data_pipelines.perturbations import Perturbation
 from data_pipelines.skipped import SKIPPED_FILE, SkippedRow, skipped_row, write_skipped
 from data_pipelines.storage import valid_text
@@ -29,6 +30,7 @@ from exif_jax.detection.detectors import Detector
 from exif_jax.evaluation.journal import Journal, ScoredBatch
 from exif_jax.training.shares import first_alone
 
+_SYNCHRONISED = 30.0  # seconds of scoring that a killed evaluation in object storage may lose
 MEAN = "mean"  # stands for the test set in the rows of means
 _COUNTS = ("n_real", "n_generated", "n_skipped")
 _AVERAGED = ("accuracy", "average_precision", "auroc", "tpr_at_fpr_1pct", "tpr_at_fpr_5pct")
@@ -168,6 +170,7 @@ def evaluate(
                     batch = _score_batch(detectors, test_set.name, part, perturbations, pool)
                     if journal:
                         journal.add(test_set.name, start, batch)
+                        synchronise(workdir, every=_SYNCHRONISED)
                 if batch is not None:
                     found[test_set.name, start] = batch
                 progress.update(len(part))

@@ -4,7 +4,10 @@ Nothing is pickled, and a directory needs nothing outside itself. The JSON has t
 arrays, so that a damaged copy is noticed.
 """
 
+import contextlib
 import hashlib
+import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json, replacing_directory, write_json
-from data_pipelines.storage import check_path
+from data_pipelines.storage import check_path, is_uri
 
 FORMAT_VERSION = 1
 ARRAYS = "model.safetensors"
@@ -83,8 +86,9 @@ def load_model(directory: Path, description: str) -> tuple[Tree, dict[str, Any]]
             f"this version reads up to {FORMAT_VERSION}: upgrade exif-jax"
         )
     try:
-        _check_hash(directory / ARRAYS, facts)
-        return unflatten(load_file(directory / ARRAYS)), facts
+        with _on_disk(directory / ARRAYS) as path:
+            _check_hash(directory / ARRAYS, sha256(path), facts)
+            return unflatten(load_file(path)), facts
     except UserError:
         raise
     except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
@@ -100,11 +104,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_hash(path: Path, facts: dict[str, Any]) -> None:
+@contextlib.contextmanager
+def _on_disk(path: Path) -> Iterator[Path]:
+    """A file, or a local copy of one in object storage: arrays read from memory lose their order.
+
+    Digests of parameters go by it.
+    """
+    if not is_uri(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(path.read_bytes())
+        yield copy
+
+
+def _check_hash(path: Path, found: str, facts: dict[str, Any]) -> None:
     """Refuses arrays that are not those the JSON file was written with; old ones tell no hash."""
     hashes = facts.get("sha256")
     stated = hashes.get(ARRAYS) if isinstance(hashes, dict) else None
-    if stated is not None and stated != sha256(path):
+    if stated is not None and stated != found:
         raise UserError(
             f"{path}: damaged, or of another model: its SHA-256 is not the one that the JSON file "
             "beside it states; copy the directory again"

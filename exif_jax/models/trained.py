@@ -12,6 +12,7 @@ from jax import Array
 from data_pipelines.errors import UserError
 from data_pipelines.fingerprints import Fingerprint
 from data_pipelines.images import PATCH
+from data_pipelines.object_storage import path_of
 from data_pipelines.perturbations import NO_PERTURBATION, parse_perturbation
 from data_pipelines.targets import Target, targets_from_json, targets_to_json
 from exif_jax.config import EncoderConfig, encoder_from_json, flat, to_json
@@ -147,12 +148,13 @@ def load_extractor(path: str | Path) -> LoadedExtractor:
     """Loads an extractor from a pretext run, a converted checkpoint or a detector.
 
     Args:
-        path: workdir of a run, its extractor/ or detector/, or the output of `exif-jax convert`.
+        path: local, gs:// or s3://: workdir of a run, its extractor/ or detector/, or the output
+            of `exif-jax convert`.
 
     Raises:
         UserError: nothing there, or damaged, incomplete or written by a newer version.
     """
-    directory = find_extractor(Path(path))
+    directory = find_extractor(path_of(path))
     is_extractor = (directory / DESCRIPTION).is_file()
     arrays, facts = load_model(directory, DESCRIPTION if is_extractor else "detector.json")
     return build_extractor(directory, arrays, facts)

@@ -2,12 +2,13 @@
 
 import contextlib
 import time
-from pathlib import Path
 from typing import Any, Final
 
 from data_pipelines.labelled import find_test_sets, labelled_images
+from data_pipelines.object_storage import path_of
 from data_pipelines.pipeline import labelled_batches, record_batches
 from data_pipelines.records import open_records
+from data_pipelines.staging import staged
 from exif_jax.config import BinaryConfig, PretextConfig
 from exif_jax.models.extractor import Extractor, FixedExtractor
 
@@ -26,7 +27,7 @@ def measured_input_rate(config: Any, extractor: Extractor) -> float | None:
     data: Any
     match config:
         case PretextConfig() if config.data.photos:
-            records = open_records(Path(config.data.photos))
+            records = open_records(staged(config.data.photos, config.data.cache))
             data = record_batches(
                 records,
                 "train",
@@ -36,7 +37,7 @@ def measured_input_rate(config: Any, extractor: Extractor) -> float | None:
                 workers=config.data.workers,
             )
         case BinaryConfig() if config.data.images:
-            images = labelled_images(find_test_sets(Path(config.data.images)))
+            images = labelled_images(find_test_sets(path_of(config.data.images)))
             data = labelled_batches(
                 images,
                 config.data.augmentation,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,8 +12,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import UserError
 from data_pipelines.images import PATCH, WINDOW
+from data_pipelines.object_storage import path_of
 from data_pipelines.photo_sources import open_photos
 from data_pipelines.records import open_records
+from data_pipelines.staging import staged
 from data_pipelines.targets import coded_targets
 from exif_jax.config import BinaryConfig, EncoderConfig, OneClassConfig, PretextConfig
 from exif_jax.detection.features import (
@@ -117,7 +118,7 @@ def _pretext(config: PretextConfig, topology: Topology) -> Planned:
     targets = coded_targets()
     assumptions = ["tags and classes: as many as published (no --config.data.photos)"]
     if config.data.photos:
-        targets, assumptions = open_records(Path(config.data.photos)).targets, []
+        targets, assumptions = open_records(path_of(config.data.photos)).targets, []
     objectives = build_objectives(targets, config)
     extractor = config.model.build()
     state = jax.eval_shape(partial(pretext.first_state, config, extractor, objectives))
@@ -159,7 +160,7 @@ def _one_class(config: OneClassConfig, topology: Topology, model: EncoderConfig 
     devices = one_class.em_devices(topology.devices, config.precision)
     photos = PUBLISHED_PHOTOS
     if config.data.photos:
-        photos = len(open_photos(Path(config.data.photos)))
+        photos = len(open_photos(staged(config.data.photos, config.data.cache)))
     else:
         assumptions += (f"photos: {photos}, as published (no --config.data.photos)",)
     hosts = topology.hosts

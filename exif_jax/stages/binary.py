@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from data_pipelines.errors import UserError
 from data_pipelines.fingerprints import fingerprint_of_files
 from data_pipelines.labelled import LabelledImage, find_test_sets, labelled_images
+from data_pipelines.object_storage import path_of
 from data_pipelines.photo_sources import ImageSource
 from data_pipelines.pipeline import labelled_batches
 from data_pipelines.skipped import SkippedRow
@@ -194,12 +195,12 @@ def _teacher(
     prepare = preparation(config.data.prepare, loaded.prepare)
     teacher = dataclasses.replace(loaded, prepare=prepare)
     return teacher, training_describer(
-        teacher.module, config.data, prepare, config.data.images, workdir
+        teacher.module, config.data, prepare, path_of(config.data.images), workdir
     )
 
 
 def _images(config: BinaryConfig) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    test_sets = find_test_sets(Path(config.data.images), config.data.layout)
+    test_sets = find_test_sets(path_of(config.data.images), config.data.layout)
     images = labelled_images(test_sets, bursts=True)
     return _split(images, config.data.validation_fraction, config.seed)
 
@@ -285,7 +286,7 @@ def run(config: BinaryConfig, workdir: Path, watch: Watch | None = None) -> None
         config,
         "binary",
         lambda: {
-            "data.images": fingerprint_of_files(Path(config.data.images), by_class),
+            "data.images": fingerprint_of_files(path_of(config.data.images), by_class),
             "extractor": teacher.fingerprint(),
         },
     )

@@ -50,7 +50,7 @@ def training_describer(
     extractor: Extractor,
     data: RecordsConfig | LabelledConfig,
     prepare: str,
-    source: str,
+    source: Path,
     workdir: Path | None,
 ) -> Describer | None:
     """What describes the images of a gradient stage; None: it trains on patches of the images.
@@ -68,7 +68,7 @@ def training_describer(
     if data.versions < 0:
         raise UserError(f"config.data.versions = {data.versions} must not be less than zero")
     if isinstance(extractor, FixedExtractor):
-        folder = descriptions_folder(data.descriptions, Path(source), workdir)
+        folder = descriptions_folder(data.descriptions, source, workdir)
         return Describer(extractor, folder, prepare, data.threads)
     for name, value, unset in (
         ("versions", data.versions, 0),

@@ -17,7 +17,9 @@ from safetensors.numpy import load, save
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_bytes
 from data_pipelines.fingerprints import fingerprint_of_photos
+from data_pipelines.mirrors import shown, synchronise
 from data_pipelines.photo_sources import open_photos
+from data_pipelines.staging import staged
 from exif_jax import gmm
 from exif_jax.config import (
     OneClassConfig,
@@ -26,7 +28,7 @@ from exif_jax.config import (
     check_positive,
     check_set,
 )
-from exif_jax.detection.detectors import save_detector
+from exif_jax.detection.detectors import DESCRIPTION, save_detector
 from exif_jax.detection.kinds import OneClass
 from exif_jax.detection.projection import principal_projection, project
 from exif_jax.detection.thresholds import fitting_percentile_threshold, quantile_threshold
@@ -44,6 +46,7 @@ from exif_jax.training.runs import MetricsLog, open_run
 from exif_jax.training.shares import first_alone, gather, in_order, section
 
 _log = logging.getLogger(__name__)
+_SYNCHRONISED = 60.0  # seconds of EM that a killed run in object storage may lose
 
 
 def em_devices(devices: Sequence[jax.Device], precision: str) -> Sequence[jax.Device]:
@@ -142,6 +145,7 @@ def _fit_mixture(x: MixtureRows, parts: Parts, config: OneClassConfig, workdir: 
         def observe(_: int, log_likelihood: float, mixture: gmm.GaussianMixture) -> None:
             nonlocal done
             done += 1
+            synchronise(workdir, every=_SYNCHRONISED)
             if done % config.log_every == 0:
                 log.write(done, "train", {"loss": -log_likelihood})
             if done % config.eval_every == 0:
@@ -168,7 +172,7 @@ def run(config: OneClassConfig, workdir: Path) -> None:
     extractor = load_extractor(config.extractor)
     prepare = preparation(config.data.prepare, extractor.prepare)
     extractor = dataclasses.replace(extractor, prepare=prepare)
-    source = Path(config.data.photos)
+    source = staged(config.data.photos, config.data.cache)
     photos = open_photos(source)
     open_run(
         workdir,
@@ -179,10 +183,10 @@ def run(config: OneClassConfig, workdir: Path) -> None:
             "extractor": extractor.fingerprint(),
         },
     )
-    if (workdir / "detector").is_dir():
-        _log.info("this run is finished: %s is written", workdir / "detector")
+    if (workdir / "detector" / DESCRIPTION).is_file():
+        _log.info("this run is finished: %s is written", shown(workdir / "detector"))
         return
-    features = photo_features(config, extractor, photos, workdir)
+    features = photo_features(config, extractor, source, photos, workdir)
     read = [photos[i] for i in features.positions]
     groups, heldout = [photo.group for photo in read], [photo.heldout for photo in read]
     parts = divide(groups, heldout, config, candidates > 1)

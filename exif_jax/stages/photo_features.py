@@ -15,6 +15,7 @@ from tqdm import tqdm
 from data_pipelines.errors import UserError
 from data_pipelines.files import replacing_file
 from data_pipelines.images import ImageError
+from data_pipelines.mirrors import synchronise
 from data_pipelines.perturbations import parse_perturbation
 from data_pipelines.photo_sources import ImageSource
 from data_pipelines.skipped import SKIPPED_FILE, SkippedRow, skipped_row, write_skipped
@@ -87,9 +88,13 @@ def own_rows(*rows: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def photo_features(
-    config: OneClassConfig, extractor: LoadedExtractor, photos: Sequence[ImageSource], workdir: Path
+    config: OneClassConfig,
+    extractor: LoadedExtractor,
+    source: Path,
+    photos: Sequence[ImageSource],
+    workdir: Path,
 ) -> PhotoFeatures:
-    """Features of photos; finished parts are kept in workdir/features.
+    """Features of the photos of a source; finished parts are kept in workdir/features.
 
     The parts are the same for any number of processes, which divide those that are missing and all
     see the folder. Unreadable photos are listed in skipped.jsonl.
@@ -97,7 +102,7 @@ def photo_features(
     Raises:
         UserError: no photo can be read.
     """
-    network, source = extractor.digest(), str(Path(config.data.photos))
+    network, root = extractor.digest(), str(source)
     size = config.batch_size * config.checkpoint_every
     folder = workdir / "features"
     folder.mkdir(exist_ok=True)
@@ -111,10 +116,10 @@ def photo_features(
         # Named after what it holds: other photos or another network by now mean another file.
         # The previous release named them by whole paths.
         part = photos[of_part.start : of_part.stop]
-        names = [_part_name(network, part, *root) for root in ([source], [])]
+        names = [_part_name(network, part, *of) for of in ([root], [])]
         path, before = (folder / f"{of_part.start:09d}-{name}.npz" for name in names)
         paths.append(before if before.exists() else path)
-    compute = _computing(config, extractor, photos, workdir)
+    compute = _computing(config, extractor, source, photos, workdir)
     _complete(dict(zip(paths, ranges, strict=True)), compute)
     for of_part, path in zip(ranges, paths, strict=True):
         unread = {of_part[i]: why for i, why in _errors(path).items()}
@@ -156,6 +161,7 @@ def _complete(parts: dict[Path, range], compute: "_Compute") -> None:
         progress.update(total - sum(len(parts[path]) for path in missing))
         for path in missing[:whole][jax.process_index() :: processes]:
             _save(path, *compute(parts[path], progress))
+            synchronise(path.parent.parent)
         for path in missing[whole:]:  # fewer than there are processes
             found = _together(compute, parts[path], progress)
             first_alone(partial(_save, path, *found))
@@ -186,6 +192,7 @@ def _together(compute: _Compute, photos: range, progress: tqdm) -> _Found:
 def _computing(
     config: OneClassConfig,
     extractor: LoadedExtractor,
+    source: Path,
     photos: Sequence[ImageSource],
     workdir: Path,
 ) -> _Compute:
@@ -200,7 +207,7 @@ def _computing(
     prepare = parse_perturbation(extractor.prepare)
     if not isinstance(module, FixedExtractor):
         return from_images
-    place = descriptions_folder(config.data.descriptions, Path(config.data.photos), workdir)
+    place = descriptions_folder(config.data.descriptions, source, workdir)
     described = Describer(module, place, prepare.name).whole(photos, patches)
 
     def from_descriptions(which: range, progress: tqdm) -> _Found:

@@ -16,6 +16,7 @@ from data_pipelines.fingerprints import fingerprint_of_records
 from data_pipelines.photo_sources import record_images
 from data_pipelines.pipeline import record_batches
 from data_pipelines.records import Records, open_records
+from data_pipelines.staging import staged
 from exif_jax.config import PretextConfig, check_not_negative, check_positive, check_set
 from exif_jax.detection.descriptions import Describer, Descriptions
 from exif_jax.evaluation.evaluators import Context, build_evaluators
@@ -221,7 +222,7 @@ def open_data(config: PretextConfig) -> tuple[Records, tuple[Objective, ...]]:
     check_set("data.photos", config.data.photos)
     check_trackers(config.trackers)
     check(config, data_mesh())
-    records = open_records(Path(config.data.photos))
+    records = open_records(staged(config.data.photos, config.data.cache))
     return records, build_objectives(records.targets, config)
 
 
@@ -236,14 +237,17 @@ def build(config: PretextConfig, workdir: Path | None = None) -> Stage:
         UserError: the configuration or the records do not fit.
     """
     records, objectives = open_data(config)
-    return _build(config, workdir, records, objectives, _describer(config, objectives, workdir))
+    return _build(
+        config, workdir, records, objectives, _describer(config, objectives, records, workdir)
+    )
 
 
 def _describer(
-    config: PretextConfig, objectives: Sequence[Objective], workdir: Path | None
+    config: PretextConfig, objectives: Sequence[Objective], records: Records, workdir: Path | None
 ) -> Describer | None:
     extractor, data = config.model.build(), config.data
-    describer = training_describer(extractor, data, preparation(data.prepare), data.photos, workdir)
+    prepare = preparation(data.prepare)
+    describer = training_describer(extractor, data, prepare, records.directory, workdir)
     for objective in objectives:
         if describer is not None and isinstance(objective, ImageObjective):
             raise UserError(
@@ -316,6 +320,6 @@ def run(config: PretextConfig, workdir: Path, watch: Watch | None = None) -> Non
     """
     records, objectives = open_data(config)
     make_optimizer(config.optimizer, config.steps)
-    describer = _describer(config, objectives, workdir)
+    describer = _describer(config, objectives, records, workdir)
     open_run(workdir, config, "pretext", lambda: {"data.photos": fingerprint_of_records(records)})
     fit(_build(config, workdir, records, objectives, describer), config, workdir, watch)

@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
 
 from data_pipelines.disk import naming
 from data_pipelines.errors import UserError
-from data_pipelines.storage import describe
+from data_pipelines.mirrors import place_of
+from data_pipelines.object_storage import explained
+from data_pipelines.storage import describe, is_uri, set_up_clients
+from exif_jax.training.copied_checkpoints import CopiedCheckpoints
+
+_CLIENTS = ("aiohttp", "gcsfs", "google", "requests")
 
 
 class Checkpoints:
     """Checkpoints of one run; a half-written one, after a crash, is never seen.
+
+    Of a run in object storage they go straight there: to gs:// by Orbax's own driver and while
+    training goes on; to s3://, for which it has none, as a copy that training waits for.
 
     All methods raise an OSError that names the directory if the disk fails, maybe only after the
     save that failed, as saving goes on while training does.
@@ -26,7 +36,16 @@ class Checkpoints:
         Raises:
             UserError: one of them is damaged.
         """
-        self._directory = directory.absolute()
+        place = place_of(directory)
+        self._copied: CopiedCheckpoints | None = None
+        self._directory: Path | epath.Path = directory.absolute()
+        if place.startswith("gs://"):
+            set_up_clients()
+            self._directory = epath.Path(place)
+            with self._naming():
+                _ask(place)
+        elif is_uri(place):
+            self._copied = CopiedCheckpoints(directory, place)
         remedy = (
             "if the run was copied, copy it anew, or delete the newest to continue from the "
             "one before"
@@ -40,6 +59,8 @@ class Checkpoints:
             )
 
     def _naming(self) -> contextlib.AbstractContextManager[None]:
+        if is_uri(self._directory):
+            return _explained(str(self._directory))
         return naming(self._directory, temporary=self._directory)
 
     def latest(self) -> int | None:
@@ -55,6 +76,9 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardSave(_present(state)))
         with self._naming():
             self._manager.save(step, args=args)
+        if self._copied is not None:
+            self.wait()
+            self._copied.update()
 
     def restore(self, step: int, state: Any) -> Any:
         """The saved state, placed like `state`, on whatever devices it was saved.
@@ -83,6 +107,34 @@ class Checkpoints:
         self.wait()
         with self._naming():
             self._manager.close()
+
+
+@contextlib.contextmanager
+def _explained(place: str) -> Iterator[None]:
+    """Turns what the storage fails with into one `UserError`.
+
+    Other errors stay what they are: where another process died, this one hears of it so.
+    """
+    try:
+        yield
+    except Exception as error:
+        library = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError) or library in _CLIENTS or "gs://" in str(error):
+            with explained(place, "written"):
+                raise
+        raise
+
+
+def _ask(place: str) -> None:
+    """Asks for one object, as TensorStore does with credentials of its own, but not for minutes."""
+    bucket, _, name = place.removeprefix("gs://").partition("/")
+    spec = {
+        "driver": "gcs",
+        "bucket": bucket,
+        "path": name,
+        "context": {"gcs_request_retries": {"max_retries": 3}},
+    }
+    ts.KvStore.open(spec).result().read("/none").result()
 
 
 def _present(state: Any) -> dict[str, Any]:

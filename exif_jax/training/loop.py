@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from data_pipelines.errors import UserError
 from data_pipelines.files import read_json_lines, write_json
+from data_pipelines.mirrors import shown
 from data_pipelines.pipeline import Batches
 from data_pipelines.skipped import SkippedRow, skipped_row
 from data_pipelines.storage import valid_text
@@ -22,7 +23,7 @@ from exif_jax.training.checkpoints import Checkpoints
 from exif_jax.training.mapping import replicate, shard, to_host
 from exif_jax.training.preemption import Due, Watch
 from exif_jax.training.profiling import Profile
-from exif_jax.training.runs import MetricsLog, open_skipped
+from exif_jax.training.runs import CHECKPOINTS, MetricsLog, open_skipped
 from exif_jax.training.step import Batch, Params, StepFn, TrainState
 from exif_jax.training.telemetry import Meter, Telemetry, knows_peak, step_flops
 
@@ -155,7 +156,7 @@ def _fit(
 ) -> TrainState:
     state, frozen, key = stage.place(jax.random.key(schedule.seed))
     clock = telemetry.clock
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / CHECKPOINTS)
     try:
         newest = checkpoints.latest()
         start = newest or 0
@@ -371,10 +372,10 @@ def _last_validation(workdir: Path) -> int:
 def _stop_at_nonfinite(step: int, loss: float, paths: list[str], workdir: Path) -> None:
     report = workdir / "nonfinite.json"
     write_json(report, {"step": step, "loss": str(loss), "files": [*map(valid_text, paths)]})
-    shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+    some = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
     raise UserError(
-        f"the loss became {loss} at step {step} on the batch of {shown}; all its files are listed "
-        f"in {report}. The last checkpoint is intact. Look at these files, or lower "
+        f"the loss became {loss} at step {step} on the batch of {some}; all its files are listed "
+        f"in {shown(report)}. The last checkpoint is intact. Look at these files, or lower "
         "config.optimizer.learning_rate or set config.optimizer.clip_norm"
     )
 

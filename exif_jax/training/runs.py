@@ -25,8 +25,9 @@ from data_pipelines.files import (
     write_json_lines,
 )
 from data_pipelines.fingerprints import Fingerprint, differences
+from data_pipelines.mirrors import mirrored, place_of, renew, shown, synchronise
 from data_pipelines.skipped import SkippedFiles, gather_skipped
-from data_pipelines.storage import check_path
+from data_pipelines.storage import check_path, is_uri
 from data_pipelines.terminal import LogFormatter
 from exif_jax.config import flat, to_json
 from exif_jax.training.events import Events
@@ -34,10 +35,22 @@ from exif_jax.training.timeline import record_start
 
 _log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
-_FREE = {"steps", "data.threads", "data.workers", "data.descriptions", "memory_gib", "model.remat"}
+_FREE = {"steps", "data.threads", "data.workers", "data.descriptions", "data.cache", "memory_gib"}
+_FREE |= {"model.remat"}
 _FREE |= {"accumulate", "checkpoint_minutes", "hang_minutes", "profile_steps", "trackers"}
 _SHOWN = 8  # differing fields in a message
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
+CHECKPOINTS = "checkpoints"
+_IN_OBJECT_STORAGE = ("pretext", "binary")  # whose processes may be several there
+
+
+def run_folder(place: str) -> contextlib.AbstractContextManager[Path]:
+    """The workdir of a run while the block runs: local, or standing for one at gs:// or s3://.
+
+    Raises:
+        UserError: what is there is no run, or object storage cannot be reached, read or written.
+    """
+    return mirrored(place, "config.json", frozenset({"data.json"}), (CHECKPOINTS,))
 
 
 def open_run(
@@ -64,12 +77,14 @@ def open_run(
         UserError: the workdir holds another run, or files that are no run; on every process.
     """
     message, notes = "", list[str]()
+    _check_processes(place_of(workdir), kind)
     if jax.process_index() == 0:
         try:
             wanted, default = {"stage": kind, **to_json(config)}, to_json(type(config)())
             notes = _open_run(workdir, wanted, default, data(), begins_anew)
+            synchronise(workdir)
         except UserError as error:
-            message = str(error)
+            message = shown(error)
         except OSError as error:
             message = in_words(error)
     if jax.process_count() > 1:
@@ -86,6 +101,20 @@ def open_run(
         _log_to_file(workdir / "log.txt")
         for note in notes:
             _log.info("%s", note)
+
+
+def _check_processes(place: str, kind: str) -> None:
+    """Refuses runs of several processes in object storage for which they need a common folder."""
+    if jax.process_count() == 1 or not is_uri(place):
+        return
+    remedy = "give a folder that all processes share, such as one of NFS, or start one process"
+    if place.startswith("s3://"):
+        raise UserError(
+            f"{place}: Orbax writes checkpoints of several processes to gs:// and to folders, not "
+            f"to s3://; {remedy}"
+        )
+    if kind not in _IN_OBJECT_STORAGE:
+        raise UserError(f"{place}: processes of {kind} read each other's files; {remedy}")
 
 
 def _open_run(
@@ -165,8 +194,11 @@ def open_skipped(workdir: Path) -> SkippedFiles:
     process = jax.process_index()
     if process == 0:
         gather_skipped(workdir)
+        synchronise(workdir)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("lists of skipped files")
+        if process:
+            renew(workdir)
     return SkippedFiles(workdir, process)
 
 
@@ -274,11 +306,12 @@ class MetricsLog:
             self._lowest[split, name] = min(self._lowest.get((split, name), row[name]), row[name])
 
     def flush(self) -> None:
-        """Brings everything written so far to the disk."""
+        """Brings everything written so far to the disk, and to the storage that this stands for."""
         if self._writes:
             with naming(self._path), self._path.open("rb") as file:
                 os.fsync(file.fileno())
             self._events.flush()
+        synchronise(self._path.parent)
 
     def __enter__(self) -> "MetricsLog":
         return self

@@ -352,7 +352,7 @@ def test_remote_storage_whose_library_is_missing(monkeypatch):
     monkeypatch.setenv("EPATH_USE_TF", "false")
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     backend.fsspec_backend._get_filesystem.cache_clear()
-    assert "pip install gcsfs" in refusal("gs://bucket/p")
+    assert "pip install 'exif-jax[gcs]'" in refusal("gs://bucket/p")
 
 
 def test_import_is_light():

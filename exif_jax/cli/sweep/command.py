@@ -16,6 +16,7 @@ from data_pipelines.errors import Interrupted, UserError
 from data_pipelines.storage import check_path
 from data_pipelines.terminal import say
 from exif_jax.cli.entry import config_file, load_config
+from exif_jax.cli.paths import local_output
 from exif_jax.cli.sweep import results
 from exif_jax.cli.sweep.grid import Point, grid_points
 from exif_jax.config import EvaluationConfig
@@ -74,7 +75,9 @@ which tags help (all of them, one kind only, each of two left out):
         help="validation numbers in table and plot beside the loss, separated by commas (default: "
         "means over tags, and AUROCs); the files have all",
     )
-    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="of the sweep")
+    parser.add_argument(
+        "--workdir", required=True, type=local_output, metavar="DIR", help="of the sweep"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,13 +6,13 @@ turn. The numbers say whether detection gains from more pretraining; they are no
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.labelled import find_test_sets, labelled_images
+from data_pipelines.object_storage import path_of
 from exif_jax import metrics
 from exif_jax.evaluation.evaluators.context import Context
 from exif_jax.evaluation.labelled_features import LabelledFeatures
@@ -33,7 +33,7 @@ class _Images:
                 "config.evaluators: linear_probe and knn need labelled images: write "
                 "linear_probe:DIR"
             )
-        images = labelled_images(find_test_sets(Path(directory)), bursts=True)
+        images = labelled_images(find_test_sets(path_of(directory)), bursts=True)
         for label, what in enumerate(("photographs", "generated images")):
             groups = {image.group for image in images if image.label == label}
             if len(groups) < _FOLDS:

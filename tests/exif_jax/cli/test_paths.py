@@ -157,6 +157,20 @@ def test_the_simulation(words, home, monkeypatch):
     assert made[0]["out"] == Path(home) / "data"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["detect", "a.jpg", "--csv=gs://bucket/x.csv"],
+        ["convert", "a.npz", "s3://bucket/extractor"],
+        ["sweep", "--config=pretext", "--grid=seed=0", "--workdir=gs://bucket/sweep"],
+    ],
+)
+def test_what_is_written_to_local_folders_only_is_refused_elsewhere(words, capsys):
+    assert cli.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("this is written to local folders only; copy it there afterwards")
+
+
 @pytest.mark.parametrize("program", ["train.py", "eval.py"])
 def test_the_programs_of_the_checkout(program, home):
     (Path(home) / "mine.py").write_text("def get_config():\n    return None\n")

@@ -16,7 +16,7 @@ from tests.fuzzing.texts import damaged, name, text
 _HEADERS = ("path,label", "label,path", "Path , LABEL,test_set,group", "path,label,x", "path", "")
 _LABELS = ("0", "1", "0", "1", " 1 ", "2", "-1", "real", "", "1.0", "true", "１")  # noqa: RUF001
 _PATHS = ("a.jpg", "b.jpg", "./a.jpg", "sub/../a.jpg", "none.jpg", "", "~/x.jpg", "~nobody/x", ".")
-_PATHS += ("x" * 5000, "a\0.jpg", "gs://b/x.jpg", "/dev/null", "a.jpg/b.jpg", '"', "a,b.jpg")
+_PATHS += ("x" * 5000, "a\0.jpg", "x://b/x.jpg", "/dev/null", "a.jpg/b.jpg", '"', "a,b.jpg")
 _PHOTO = encode(crafted_photo(side=64), "JPEG")
 
 
