@@ -36,8 +36,8 @@ from exif_jax.training.timeline import record_start
 _log = logging.getLogger(__name__)
 # Fields that may change between the parts of one run without changing what it computes.
 _FREE = {"steps", "data.threads", "data.workers", "data.descriptions", "data.cache", "memory_gib"}
-_FREE |= {"model.remat"}
 _FREE |= {"accumulate", "checkpoint_minutes", "hang_minutes", "profile_steps", "trackers"}
+_FREE |= {"model.remat"}
 _SHOWN = 8  # differing fields in a message
 _PACKAGES = ("exif_jax", "data_pipelines", "configs")
 CHECKPOINTS = "checkpoints"
