@@ -59,8 +59,8 @@ def measure(sizes: Any, saves: int) -> tuple[list[dict[str, Any]], str]:
         if done % sizes.every == 0:
             gc.collect()
             now = time.perf_counter()
-            spent = None if not done else 1e3 * (now - began) / sizes.every
-            rows.append({"step": done, "resident, MB": _resident() / 1e6, "ms a step": spent})
+            spent = {"ms a step": 1e3 * (now - began) / sizes.every} if done else {}
+            rows.append({"step": done, "resident, MB": _resident() / 1e6, **spent})
             began = time.perf_counter()
         done += 1
         return mapped(*arguments)

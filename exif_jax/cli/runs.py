@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: there is no run.
     """
-    runs = [_described(folder, args.folder) for folder in _runs_in(args.folder)]
+    runs = [described(folder, args.folder) for folder in _runs_in(args.folder)]
     if not runs:
         raise UserError(
             f"{args.folder}: no run is in this folder: none has a config.json of `train`"
@@ -68,7 +68,8 @@ def _runs_in(folder: Path) -> Iterator[Path]:
         folders.sort()
 
 
-def _described(folder: Path, root: Path) -> Run:
+def described(folder: Path, root: Path) -> Run:
+    """A row of the table: of a run in a folder below the one that was asked for."""
     name = str(folder.relative_to(root))
     name = folder.resolve().name if name == "." else name
     try:
@@ -89,9 +90,9 @@ def _facts(folder: Path) -> Run:
         last = {row["split"]: row for row in metrics}
         step = max((int(row["step"]) for row in metrics), default=0)
         measured = {
-            "loss": last.get("train", {}).get("loss"),
-            "validation_loss": last.get("validation", {}).get("loss"),
-            "images_per_second": last.get("train", {}).get("images_per_second"),
+            "loss": _number(last, "train", "loss"),
+            "validation_loss": _number(last, "validation", "loss"),
+            "images_per_second": _number(last, "train", "images_per_second"),
         }
     seconds = seconds_by_cause(rows)
     state = state_of(rows)
@@ -109,6 +110,11 @@ def _facts(folder: Path) -> Run:
         "heard": rows[-1]["at"] if rows else None,
         "failure": rows[-1].get("error") if state == "failed" else None,
     }
+
+
+def _number(last: dict[str, Run], split: str, name: str) -> float | None:
+    value = last.get(split, {}).get(name)
+    return None if value is None else float(value)
 
 
 def _cells(one: Run) -> tuple[str, ...]:

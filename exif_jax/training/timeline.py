@@ -147,8 +147,14 @@ def read_timeline(workdir: Path) -> list[Row]:
     rows = read_json_lines(path)
     with reading(path, "delete it: only the account of time goes with it"):
         for row in rows:
-            float(row["at"]), str(row["event"])
-            sum(map(float, row.get("seconds", {}).values()))
+            numbers = [row["at"], row.get("step", 0), row.get("heard") or 0]
+            numbers += row.get("seconds", {}).values()
+            if not all(isinstance(x, int | float) for x in numbers):
+                raise ValueError("no number where one belongs")
+            if not all(isinstance(row.get(name, ""), str) for name in ("event", "state", "error")):
+                raise ValueError("no text where one belongs")
+            if "event" not in row:
+                raise ValueError("no event")
     if rows and rows[0]["event"] != "start":
         rows = [{**rows[0], "event": "start"}, *rows]
     return rows

@@ -8,13 +8,26 @@ from numpy.random import Generator
 
 from data_pipelines.errors import UserError
 from exif_jax.cli.entry import load_config, our_configs
+from exif_jax.cli.runs import described, format_table
 from exif_jax.config import flat, to_json
 from exif_jax.training.runs import MetricsLog, open_run
+from exif_jax.training.timeline import opened
 from tests.fuzzing.target import Case, Target, refused
 from tests.fuzzing.texts import changed, damaged, dumped, scalar, text
 
 _CONFIGS = ("pretext", "one_class", "binary", "evaluation", "residual_pretext", "demo_binary")
-_RUN = {"stage": "pretext", "seed": 3, "data": {"photos": "x"}, "model": {"encoder": "published"}}
+_RUN = {
+    "stage": "pretext",
+    "seed": 3,
+    "steps": 1000,
+    "data": {"photos": "x"},
+    "model": {"encoder": "published"},
+}
+_TIMES = [
+    {"at": 10.5, "event": "start", "host": "there", "pid": 7, "born": 99},
+    {"at": 12.5, "event": "begin", "step": 1, "heard": 11.5, "seconds": {"start": 2.0}},
+    {"at": 13.5, "event": "end", "step": 2, "state": "failed", "error": "x", "seconds": {}},
+]
 _METRICS = [{"step": 1, "split": "train", "loss": 0.5}, {"step": 2, "split": "validation"}]
 
 
@@ -36,9 +49,14 @@ def make(rng: Generator) -> Case:
     """Words of a command line; or files of a run."""
     if rng.integers(3) == 0:
         config, rows = changed(rng, _RUN), [changed(rng, row) for row in _METRICS]
-        files = {"config.json": dumped(config), "metrics.jsonl": b"\n".join(map(dumped, rows))}
+        times = [changed(rng, row) for row in _TIMES[: int(rng.integers(1, 4))]]
+        files = {
+            "config.json": dumped(config),
+            "metrics.jsonl": b"\n".join(map(dumped, rows)),
+            "time.jsonl": b"\n".join(map(dumped, [*_TIMES, *times])) + b"\n",
+        }
         if rng.integers(3) == 0:
-            name = ("config.json", "metrics.jsonl")[int(rng.integers(2))]
+            name = sorted(files)[int(rng.integers(3))]
             files[name] = damaged(rng, files[name])
         return files
     config = _CONFIGS[int(rng.integers(len(_CONFIGS)))]
@@ -51,7 +69,7 @@ def make(rng: Generator) -> Case:
 
 def run(case: Case, folder: Path) -> str:
     """Parses the words; or goes on with the run."""
-    if "0" not in case and not {"config.json", "metrics.jsonl"} & case.keys():
+    if "0" not in case and not {"config.json", "metrics.jsonl", "time.jsonl"} & case.keys():
         return "empty"
     given = [content.decode("utf-8", "replace") for content in case.values()]
     given += [word.partition("=")[2] for word in given]
@@ -59,7 +77,9 @@ def run(case: Case, folder: Path) -> str:
         if "0" not in case:
             for name, data in case.items():
                 (folder / name).write_bytes(data)
+            format_table([described(folder, folder)])
             config = load_config(["--config=pretext", "--config.seed=3"])
+            opened(folder, True)
             open_run(folder, config, "pretext")
             with MetricsLog(folder, 5) as log:
                 log.last("train"), log.last_step("train"), log.lowest("validation", "loss")
