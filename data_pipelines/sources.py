@@ -164,8 +164,8 @@ def _absolute(source: str, folder: str = "") -> str:
         return os.fspath(epath.Path(path))
     except KeyError as error:
         raise UserError(
-            f"{source}: {scheme}:// is not supported; give a local path, gs://, s3://, az:// or "
-            "hf://"
+            f"{source[:200]}: {scheme[:40]}:// is not supported; give a local path, gs://, s3://, "
+            "az:// or hf://"
         ) from error
 
 

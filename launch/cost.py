@@ -5,7 +5,7 @@ python launch/cost.py --photos=50e6 --passes=100 --price=1.5     # of a chip hou
 
 import argparse
 
-from exif_jax.planning.chips import GPUS, TPUS, Chip
+from exif_jax.chips import GPUS, TPUS, Chip
 
 # Of an image of 16 patches in the published pretext step in bfloat16, between memory and core, as
 # the TPU compiler counts them for v5e:16x16 with 64 images a chip (docs/plan.md).

@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -61,8 +62,13 @@ def test_a_run_is_started_again_until_it_is_done_or_to_be_mended(tmp_path):
 def test_signals_are_passed_on_and_end_it(number, name):
     # It goes on for a while, and its status is what counts.
     script = f"trap 'sleep 0.2; exit 7' {name}; echo ready; while :; do sleep 0.05; done"
+    # Not ignored, as it is where tests run in the background; then bash could not trap it.
+    start = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    start += "os.execvp('bash', ['bash', *sys.argv[1:]])"
     with subprocess.Popen(
-        ["bash", RESTARTER, "bash", "-c", script], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", start, RESTARTER, "bash", "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -27,8 +27,8 @@ _LINES = (
     ),
     *(b"[", b"[a-", b"sub/*", b"sub/**/b.png", b"~/a.jpg", b"~nobody/a.jpg", b"none.jpg", b"/"),
     *(b"list.txt", b"list.lst", b"a.zip", b"none.tar", b"/dev/null", b"x" * 300, b"y/" * 3000),
-    *(b"gs://", b"file:///a.jpg", b"x://a.jpg", b"http://a/b.jpg", b"gs:/a", b"://", b"C:\\a.jpg"),
-    *(b"s3://a/\xff.jpg", b"hf://", b"az://x", b"gs://../x.jpg", b"a.jpg/b.jpg", b".", b".."),
+    *(b"y://", b"file:///a.jpg", b"x://a.jpg", b"x:///a/b.jpg", b"gs:/a", b"://", b"C:\\a.jpg"),
+    *(b"y://a/\xff.jpg", b"z://", b"x+y://x", b"y://../x.jpg", b"a.jpg/b.jpg", b".", b".."),
 )
 
 
