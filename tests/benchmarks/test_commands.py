@@ -14,10 +14,8 @@ TITLES = {
     "gmm.py": {"Peak memory", "Streamed", "EM iteration", "Whole fit", "Scoring"},
     "detect.py": {"Start", "Pictures", "A window of 256x256", "Memory"},
     # The other sections run the whole command many times, longer than a test should.
-    "prepare.py --only windows reading": {
-        "A window in different encodings",
-        "Reading the records",
-    },
+    "prepare.py --only windows": {"A window in different encodings"},
+    "reading.py": {"Prepared windows of SIMULATED", "Labelled files: windows, SIMULATED"},
 }
 
 

@@ -351,6 +351,8 @@ def test_remote_refusals(bucket, monkeypatch):
 def test_remote_storage_whose_library_is_missing(monkeypatch):
     monkeypatch.setenv("EPATH_USE_TF", "false")
     monkeypatch.setitem(sys.modules, "gcsfs", None)
+    for scheme in ("gs", "gcs"):  # it may have been in use
+        monkeypatch.delitem(registry._registry, scheme, raising=False)
     backend.fsspec_backend._get_filesystem.cache_clear()
     assert "pip install 'exif-jax[gcs]'" in refusal("gs://bucket/p")
 

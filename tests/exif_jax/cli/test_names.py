@@ -224,7 +224,7 @@ def test_training_on_hostile_names(labelled, tiny_extractor, tmp_path):
     rows = [json.loads(x) for x in (tmp_path / "run/skipped.jsonl").read_text().splitlines()]
     assert rows and all(row["path"].encode("utf-8") for row in rows)
     log = (tmp_path / "run/log.txt").read_text(encoding="utf-8").splitlines()
-    assert all(line.isprintable() for line in log) and "not_an_image" in log[-1]
+    assert all(line.isprintable() for line in log) and any("not_an_image" in line for line in log)
 
 
 def test_a_real_terminal_of_ascii(detector, tmp_path):

@@ -40,6 +40,7 @@ from exif_jax.models.trained import load_extractor
 from exif_jax.objectives import ImageObjective
 from exif_jax.stages import binary, one_class, pretext
 from exif_jax.training.mapping import data_mesh, to_host
+from exif_jax.training.telemetry import MEASURED
 
 ROOT = Path(__file__).resolve().parents[3]
 PREPARE = "jpeg:90"
@@ -95,7 +96,9 @@ def binary_run(pretext_run, labelled, kept, tmp_path_factory):
 
 
 def metrics(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    """Lines of metrics.jsonl, without what is measured anew each time that steps are done."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: x for name, x in row.items() if name not in MEASURED} for row in lines]
 
 
 def arrays(directory):

