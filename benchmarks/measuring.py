@@ -159,6 +159,16 @@ def command_line(doc: str) -> argparse.ArgumentParser:
     return parser
 
 
+def real_photos(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says where real photos are, beside the project by default."""
+    parser.add_argument(
+        "--data",
+        type=local_path,
+        default=Path(__file__).resolve().parents[2] / "shared" / "data" / "dev",
+        help="folder of real photos: windows of 256x256 in photos/, whole ones in full/photos/",
+    )
+
+
 class Report:
     """What a benchmark found; printed, and written anew, with every table that is added.
 

@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import Report, Rows, command_line, progress, shown, take_turns
+from measuring import Report, Rows, command_line, progress, real_photos, shown, take_turns
 from prepare_photos import Kind, Prepare, decode, first, linked, simulated
 from prepare_windows import measure_encodings
 
 from data_pipelines.images import find_images
 from data_pipelines.records import open_records
-from data_pipelines.storage import local_path
 
-_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev"
 _SMALL = (1152, 864)  # of the simulated photos of a megapixel
 _CORES = os.cpu_count() or 1
 
@@ -231,12 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="these sections"
     )
-    parser.add_argument(
-        "--data",
-        type=local_path,
-        default=_DATA,
-        help="folder of real photos: windows of 256x256 in photos/, whole ones in full/photos/",
-    )
+    real_photos(parser)
     options = parser.parse_args(argv)
     windows, originals = (
         find_images([folder]) if folder.is_dir() else []

@@ -15,7 +15,7 @@ import grain
 import numpy as np
 from absl import flags
 from array_record.python.array_record_data_source import ArrayRecordDataSource
-from measuring import Report, command_line, progress
+from measuring import Report, command_line, progress, real_photos
 from PIL import Image
 
 from data_pipelines.examples import Loader, RecordWindows
@@ -27,9 +27,7 @@ from data_pipelines.pipeline import Batches, labelled_batches, record_batches
 from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import Records, open_records
 from data_pipelines.simulated import make_dataset
-from data_pipelines.storage import local_path
 
-_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev"
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG")
 SIZES = {
     "rounds": (5, 7, 1),
@@ -241,12 +239,7 @@ def labelled_case(report: Report, paths: Sequence[Path], origin: str, images: in
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures everything, prints the tables and writes the results."""
     parser = command_line(__doc__)
-    parser.add_argument(
-        "--data",
-        type=local_path,
-        default=_DATA,
-        help="folder of real photos: windows of 256x256 in photos/, whole ones in full/photos/",
-    )
+    real_photos(parser)
     options = parser.parse_args(argv)
     report = Report("reading", options, SIZES, "Ratios are of neighbouring turns.")
     with tempfile.TemporaryDirectory() as name:

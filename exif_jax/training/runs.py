@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from data_pipelines.disk import in_words, naming
@@ -31,6 +30,7 @@ from data_pipelines.storage import check_path, is_uri
 from data_pipelines.terminal import LogFormatter
 from exif_jax.config import flat, to_json
 from exif_jax.training.events import Events
+from exif_jax.training.shares import raise_everywhere
 from exif_jax.training.timeline import record_start
 
 _log = logging.getLogger(__name__)
@@ -88,12 +88,7 @@ def open_run(
         except OSError as error:
             message = in_words(error)
     if jax.process_count() > 1:
-        # The others hear what went wrong instead of waiting for a process that has gone.
-        text = np.zeros(4096, np.uint8)
-        encoded = message.encode(errors="backslashreplace")[: text.size]
-        text[: len(encoded)] = list(encoded)
-        told = multihost_utils.broadcast_one_to_all(text)
-        message = bytes(told).rstrip(b"\0").decode(errors="replace")
+        raise_everywhere(message)
     if message:
         raise UserError(message)
     if jax.process_index() == 0:
