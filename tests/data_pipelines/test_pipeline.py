@@ -6,12 +6,12 @@ from PIL import Image
 
 from data_pipelines.examples import load_labelled, padded
 from data_pipelines.images import random_window
-from data_pipelines.labelled import LabelledImage
 from data_pipelines.perturbations import Augmentation
 from data_pipelines.pipeline import labelled_batches, record_batches
 from data_pipelines.prepare.run import Options, prepare
 from data_pipelines.records import open_records
 from data_pipelines.simulated import make_dataset
+from tests.data_pipelines.labelled_files import write_labelled
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +24,7 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("labelled"), np.random.default_rng(0)
-    images = []
-    for index in range(7):
-        path = folder / f"{index}.png"
-        size = (300, 280) if index % 2 else (90, 40)
-        Image.fromarray(rng.integers(256, size=(*size, 3), dtype=np.uint8)).save(path)
-        images.append(LabelledImage(path, int(index > 4), str(index)))
-    broken = folder / "broken.png"
-    broken.write_bytes(images[0].path.read_bytes()[:200])
-    return [*images, LabelledImage(broken, 1, "broken")]
+    return write_labelled(tmp_path_factory.mktemp("labelled"), ".png")
 
 
 def take(dataset, count):

@@ -14,17 +14,16 @@ from pathlib import Path
 import grain
 import numpy as np
 import pytest
-from PIL import Image
 
 from data_pipelines import input_worker, workers
 from data_pipelines.command_line import Exit
 from data_pipelines.errors import UserError
 from data_pipelines.examples import LabelledWindows, drawing, generator
-from data_pipelines.labelled import LabelledImage
 from data_pipelines.perturbations import Augmentation
 from data_pipelines.pipeline import labelled_batches, record_batches
 from data_pipelines.records import open_records
 from data_pipelines.recycling import Slots
+from tests.data_pipelines.labelled_files import write_labelled
 
 # The process prints the number of its worker and waits.
 OPENS = """
@@ -41,16 +40,7 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("labelled"), np.random.default_rng(0)
-    images = []
-    for index in range(7):
-        path = folder / f"{index}.jpg"
-        size = (300, 280) if index % 2 else (90, 40)
-        Image.fromarray(rng.integers(256, size=(*size, 3), dtype=np.uint8)).save(path)
-        images.append(LabelledImage(path, int(index > 4), str(index)))
-    broken = folder / "broken\udcff.jpg"
-    broken.write_bytes(images[0].path.read_bytes()[:200])
-    return [*images, LabelledImage(broken, 1, "broken")]
+    return write_labelled(tmp_path_factory.mktemp("labelled"), ".jpg", "broken\udcff")
 
 
 def processes(batches):
